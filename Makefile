@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The only build file. `make help` lists the targets; output goes to build/ (build/asan, build/tsan for the other
+# modes); V=1 shows the commands. What is compiled is found by wildcard, so a new file needs no line here.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+CXX := g++
+CXX_LLVM := clang++-19
+CLANG_BPF := clang
+CLANG_TIDY := clang-tidy-19
+CLANG_FORMAT := clang-format-19
+BPFTOOL = $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool /usr/local/sbin/bpftool))
+PREFIX := /usr/local
+DESTDIR :=
+VERSION := 0.1.0
+SOVERSION := 0
+V := 0
+Q := $(if $(filter 1,$(V)),,@)
+
+# One mode per run: release, asan or tsan.
+MODE := release
+BUILD := build$(if $(filter release,$(MODE)),,/$(MODE))
+MODE_FLAGS_release := -O2 -g
+MODE_FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-maybe-uninitialized
+MODE_FLAGS_tsan := -O1 -g -fsanitize=thread -Wno-tsan -Wno-maybe-uninitialized
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CPPFLAGS := -Iinclude -I. -I$(BUILD)/gen -DSP_VERSION='"$(VERSION)"'
+CXXFLAGS = -std=c++23 $(WARNINGS) $(MODE_FLAGS_$(MODE)) -fvisibility=hidden -pthread
+LIBRARY_FLAGS := -fPIC -fno-exceptions -fno-rtti
+LIBS := -lxdp -lbpf -lelf -lz -lmnl -lsodium
+LDFLAGS = $(MODE_FLAGS_$(MODE)) -pthread
+
+# ---- what there is ------------------------------------------------------------------------------------------
+
+folders := ring protocol link stream engine transport xdp
+library_sources := $(wildcard userspace/*.cpp) $(wildcard $(folders:%=userspace/%/*.cpp))
+cli_sources := $(wildcard userspace/cli/*.cpp)
+test_sources := $(wildcard tests/*_test.cpp tests/*/*_test.cpp)
+test_support := $(filter-out $(test_sources),$(wildcard tests/*.cpp tests/*/*.cpp))
+bench_sources := $(wildcard bench/*.cpp)
+example_sources := $(wildcard userspace/examples/*.cpp)
+headers := $(wildcard include/sp/*.hpp include/sp/abi/*.hpp include/sp/abi/*.h)
+
+objects = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))
+library_objects := $(call objects,$(library_sources))
+cli_objects := $(call objects,$(cli_sources))
+test_objects := $(call objects,$(test_sources) $(test_support))
+examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
+benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
+skeleton := $(BUILD)/gen/sp_steer.skel.h
+
+.PHONY: all deps deps-test deps-tools test demo bench asan tsan tidy format headers install uninstall clean help
+
+all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
+
+# ---- packages -----------------------------------------------------------------------------------------------
+
+packages := g++ clang libbpf-dev libxdp-dev libmnl-dev libsodium-dev libelf-dev zlib1g-dev libcli11-dev \
+	nlohmann-json3-dev libfmt-dev bpftool pkg-config iproute2 util-linux
+packages_test := libgtest-dev libgmock-dev clang-19 libclang-rt-19-dev libcap2-bin python3-minimal
+packages_tools := clang-tidy-19 clang-format-19
+
+# Installs what is missing of $(1) and nothing else; needs no network when all is there.
+define install_missing
+@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+	echo "deps: installing" $$missing; \
+	if [ $$(id -u) = 0 ]; then as=; elif command -v sudo >/dev/null; then as=sudo; \
+	else echo "deps: not root and no sudo; run as root: apt-get install --no-install-recommends" $$missing; exit 4; fi; \
+	$$as apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+deps: ## install what the build and the demo need (apt, nothing recommended)
+	$(call install_missing,$(packages))
+
+deps-test: deps ## install what the tests need besides
+	$(call install_missing,$(packages_test))
+
+deps-tools: deps ## install the formatter and the linter
+	$(call install_missing,$(packages_tools))
+
+# ---- the BPF program ----------------------------------------------------------------------------------------
+
+$(BUILD)/gen/sp_steer.bpf.o: bpf/sp_steer.bpf.c $(wildcard include/sp/abi/*) | deps
+	@mkdir -p $(@D)
+	@echo "  BPF     $@"
+	$(Q)$(CLANG_BPF) -target bpf -O2 -g -Wall -Wextra -Werror -Wno-unused-function -std=gnu11 -Iinclude \
+		-I/usr/include/$$(g++ -print-multiarch) -c $< -o $@
+
+$(skeleton): $(BUILD)/gen/sp_steer.bpf.o
+	@echo "  SKEL    $@"
+	$(Q)$(or $(BPFTOOL),/usr/sbin/bpftool) gen skeleton $< name sp_steer > $@
+
+# ---- objects, library, program ------------------------------------------------------------------------------
+
+$(library_objects): EXTRA := $(LIBRARY_FLAGS)
+$(BUILD)/obj/%.o: %.cpp $(skeleton) | deps
+	@mkdir -p $(@D)
+	@echo "  CXX     $@"
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(EXTRA) -MMD -MP -c $< -o $@
+
+$(BUILD)/libsp.a: $(library_objects)
+	@echo "  AR      $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/libsp.so: $(library_objects)
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -shared -Wl,-soname,libsp.so.$(SOVERSION) -Wl,--no-undefined -o $@ $^ $(LIBS)
+
+$(BUILD)/sp: $(cli_objects) $(BUILD)/libsp.a
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lfmt $(LIBS)
+
+$(BUILD)/examples/%: $(BUILD)/obj/userspace/examples/%.o $(BUILD)/libsp.a
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libsp.a
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# ---- checks -------------------------------------------------------------------------------------------------
+
+$(test_objects): | deps-test
+$(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest -lgmock $(LIBS)
+
+# Each public header compiles alone, with both compilers.
+$(BUILD)/headers/%.alone: include/sp/% | deps-test
+	@mkdir -p $(@D)
+	@echo "  ALONE   $<"
+	$(Q)echo '#include "sp/$*"' > $@.cpp
+	$(Q)for cxx in $(CXX) $(CXX_LLVM); do \
+		$$cxx -std=c++23 $(WARNINGS) -Wno-unused-function -Iinclude -fsyntax-only $@.cpp || exit 1; done
+	$(Q)case $< in *.h) echo '#include "sp/$*"' > $@.c && \
+		$(CLANG_BPF) -std=c11 -Wall -Wextra -Werror -Wno-unused-function -Iinclude -fsyntax-only $@.c;; esac
+	@touch $@
+
+headers: $(headers:include/sp/%=$(BUILD)/headers/%.alone) ## prove that each public header compiles alone
+
+test: all headers $(BUILD)/sp-test ## run every test this machine allows; list the skips with their reasons
+	$(Q)SP_BUILD=$(BUILD) tests/run $(BUILD)/sp-test
+
+demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
+	$(Q)$(BUILD)/sp demo
+
+bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
+	$(Q)for b in $(benches); do $$b || exit 1; done
+
+asan: ## the tests under address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) --no-print-directory MODE=asan test
+
+tsan: ## the tests under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory MODE=tsan test
+
+tidy: $(skeleton) | deps-tools ## clang-tidy over the library and the program
+	$(Q)$(CLANG_TIDY) --quiet $(library_sources) $(cli_sources) -- -std=c++23 $(CPPFLAGS)
+
+format: | deps-tools ## clang-format everything in place
+	$(Q)$(CLANG_FORMAT) -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
+
+# ---- installation -------------------------------------------------------------------------------------------
+
+root = $(DESTDIR)$(PREFIX)
+
+install: all ## install into PREFIX (default /usr/local), below DESTDIR if set
+	install -d $(root)/bin $(root)/lib/pkgconfig $(root)/include/sp/abi $(root)/share/man/man1
+	install -m 755 $(BUILD)/sp $(root)/bin/sp
+	install -m 644 $(BUILD)/libsp.a $(root)/lib/libsp.a
+	install -m 755 $(BUILD)/libsp.so $(root)/lib/libsp.so.$(VERSION)
+	ln -sf libsp.so.$(VERSION) $(root)/lib/libsp.so.$(SOVERSION)
+	ln -sf libsp.so.$(SOVERSION) $(root)/lib/libsp.so
+	install -m 644 $(wildcard include/sp/*.hpp) $(root)/include/sp/
+	install -m 644 $(wildcard include/sp/abi/*) $(root)/include/sp/abi/
+	install -m 644 userspace/share/man/sp.1 $(root)/share/man/man1/sp.1
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' \
+		userspace/share/sp.pc.in > $(root)/lib/pkgconfig/sp.pc
+	@if [ -z "$(DESTDIR)" ] && [ $$(id -u) = 0 ]; then ldconfig; fi
+
+uninstall: ## remove what install put there
+	rm -f $(root)/bin/sp $(root)/lib/libsp.a $(root)/lib/libsp.so $(root)/lib/libsp.so.$(SOVERSION) \
+		$(root)/lib/libsp.so.$(VERSION) $(root)/lib/pkgconfig/sp.pc $(root)/share/man/man1/sp.1
+	rm -rf $(root)/include/sp
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
