@@ -67,6 +67,7 @@ enum sp_reason {
     SP_REASON_LIMIT = 11,
     SP_REASON_LOST = 12, /* a packet is missing and this version does not send again */
     SP_REASON_DEAD = 13, /* nothing was heard for peer_timeout */
+    SP_REASON_STALE = 14, /* the peer has restarted */
 };
 
 struct sp_header {

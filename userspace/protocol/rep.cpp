@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/protocol/rep.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace sp::protocol {
+
+rep_machine::rep_machine(const rep_options &options, std::uint64_t salt)
+    : options_(options), salt_(salt | 1), buckets_(buckets, nobody)
+{
+    SP_INVARIANT(options.ttl_max >= 1 && options.ttl_max * 4 <= header_bytes_max);
+}
+
+// ---- lists and table ----
+
+void rep_machine::append(list &l, std::uint32_t slot) noexcept
+{
+    auto &r = requests_[slot];
+    r.previous = l.last;
+    r.next = nobody;
+    (l.last == nobody ? l.first : requests_[l.last].next) = slot;
+    l.last = slot;
+}
+
+void rep_machine::remove(list &l, std::uint32_t slot) noexcept
+{
+    auto &r = requests_[slot];
+    (r.previous == nobody ? l.first : requests_[r.previous].next) = r.next;
+    (r.next == nobody ? l.last : requests_[r.next].previous) = r.previous;
+    r.previous = r.next = nobody;
+}
+
+std::size_t rep_machine::bucket(std::uint64_t instance, std::span<const std::byte> header) const noexcept
+{
+    std::uint64_t hash = instance ^ salt_;
+    for (std::size_t i = 0; i + 4 <= header.size(); i += 4) {
+        std::uint32_t word;
+        std::memcpy(&word, header.data() + i, sizeof word);
+        hash = (hash ^ word) * (salt_ | 0x9e3779b97f4a7c15);
+        hash ^= hash >> 29;
+    }
+    return hash % buckets;
+}
+
+std::uint32_t rep_machine::lookup(std::uint64_t instance, std::span<const std::byte> header) const noexcept
+{
+    for (auto slot = buckets_[bucket(instance, header)]; slot != nobody; slot = requests_[slot].chain) {
+        const auto &r = requests_[slot];
+        if (r.instance == instance && r.header_bytes == header.size() &&
+            std::memcmp(r.header.data(), header.data(), header.size()) == 0)
+            return slot;
+    }
+    return nobody;
+}
+
+// A free slot; the oldest kept reply makes room when all are taken.
+std::uint32_t rep_machine::allocate()
+{
+    if (unused_.empty() && requests_.size() == requests_max && kept_.first != nobody)
+        free(kept_.first);
+    if (unused_.empty()) {
+        if (requests_.size() == requests_max)
+            return nobody;
+        unused_.push_back(static_cast<std::uint32_t>(requests_.size()));
+        requests_.emplace_back();
+    }
+    const auto slot = unused_.back();
+    unused_.pop_back();
+    return slot;
+}
+
+void rep_machine::free(std::uint32_t slot)
+{
+    auto &r = requests_[slot];
+    auto *pipe = pipes_.find(r.pipe);
+    switch (r.what) {
+    case state::queued:
+        remove(pipe->queued, slot);
+        break;
+    case state::answered:
+        remove(pipe->answered, slot);
+        break;
+    case state::again:
+        remove(pipe->again, slot);
+        break;
+    case state::kept:
+        kept_bytes_ -= r.size + charge;
+        remove(kept_, slot);
+        break;
+    case state::held:
+    case state::unused:
+        break;
+    }
+    auto *link = &buckets_[bucket(r.instance, std::span(r.header).first(r.header_bytes))];
+    while (*link != slot)
+        link = &requests_[*link].chain;
+    *link = r.chain;
+    if (r.frame != no_frame)
+        loose_.push_back(r.frame);
+    const auto generation = static_cast<std::uint16_t>(r.generation + 1);
+    r = {};
+    r.generation = generation;
+    unused_.push_back(slot);
+}
+
+std::uint32_t rep_machine::find(ticket_id ticket) const noexcept
+{
+    const auto slot = static_cast<std::uint32_t>(ticket) & 0xffff;
+    if (slot >= requests_.size() || requests_[slot].what != state::held ||
+        requests_[slot].generation != static_cast<std::uint32_t>(ticket) >> 16)
+        return nobody;
+    return slot;
+}
+
+// ---- pipes ----
+
+void rep_machine::on_pipe_added(pipe_id pipe, std::uint64_t instance, std::size_t capacity)
+{
+    pipes_.add({.id = pipe, .instance = instance, .capacity = capacity});
+}
+
+void rep_machine::on_pipe_ready(pipe_id id, effects &out)
+{
+    auto *pipe = pipes_.find(id);
+    if (!pipe)
+        return;
+    pipe->ready = true;
+    if (const auto slot = pipe->again.first; slot != nobody) {
+        remove(pipe->again, slot);
+        send(slot, *pipe, out);
+    }
+}
+
+void rep_machine::on_pipe_closed(pipe_id id, instant now)
+{
+    auto *pipe = pipes_.find(id);
+    if (!pipe)
+        return;
+    while (pipe->queued.first != nobody) // the asker sends it again on its next pipe
+        free(pipe->queued.first);
+    std::erase(turn_, id);
+    for (auto *sent : {&pipe->answered, &pipe->again})
+        while (sent->first != nobody) {
+            const auto slot = sent->first;
+            remove(*sent, slot);
+            keep(slot, now);
+        }
+    for (auto &r : requests_)
+        if (r.what == state::held && r.pipe == id)
+            r.pipe = no_pipe;
+    pipes_.remove(id);
+}
+
+// The reply stays for the asker's next pipe, within time and bytes.
+void rep_machine::keep(std::uint32_t slot, instant now)
+{
+    auto &r = requests_[slot];
+    r.what = state::kept;
+    r.pipe = no_pipe;
+    r.kept_until = now + options_.dedupe_time;
+    append(kept_, slot);
+    kept_bytes_ += r.size + charge;
+    if (options_.dedupe_time.count() == 0)
+        return free(slot);
+    while (kept_bytes_ > options_.reply_cache_bytes)
+        free(kept_.first);
+}
+
+void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &out)
+{
+    auto *pipe = pipes_.find(id);
+    for (; pipe && messages > 0 && pipe->answered.first != nobody; --messages)
+        free(pipe->answered.first);
+    pump(out);
+}
+
+// ---- requests ----
+
+rep_machine::parsed rep_machine::parse(std::span<const std::byte> payload) const noexcept
+{
+    std::size_t bytes = 0;
+    for (std::size_t words = 1;; ++words) {
+        if (words > options_.ttl_max)
+            return {.fault = stat::socket_ttl};
+        if (payload.size() - bytes < 4)
+            return {.fault = stat::pipe_bad_header, .closes = true};
+        const bool end = (payload[bytes] & std::byte{0x80}) != std::byte{0};
+        bytes += 4;
+        if (end)
+            return {.bytes = bytes, .fault = std::nullopt};
+    }
+}
+
+void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::byte> payload, effects &out)
+{
+    auto *pipe = pipes_.find(id);
+    SP_INVARIANT(pipe);
+    const auto refuse = [&](stat why) {
+        out.count(why);
+        out.release(frame);
+        out.consumed(id);
+    };
+    const auto stack = parse(payload);
+    if (stack.fault && stack.closes) {
+        out.release(frame);
+        out.close_pipe(id, *stack.fault);
+        return;
+    }
+    if (stack.fault)
+        return refuse(*stack.fault);
+    const auto header = payload.first(stack.bytes);
+    if (options_.dedupe_time.count() > 0)
+        if (const auto known = lookup(pipe->instance, header); known != nobody) {
+            refuse(stat::socket_duplicate_request);
+            return on_duplicate(known, *pipe, out);
+        }
+    const auto slot = allocate();
+    if (slot == nobody)
+        return refuse(stat::socket_memory);
+    auto &r = requests_[slot];
+    r.what = state::queued;
+    r.header_bytes = static_cast<std::uint8_t>(stack.bytes);
+    std::ranges::copy(header, r.header.begin());
+    r.instance = pipe->instance;
+    r.pipe = id;
+    r.frame = frame;
+    auto &chain = buckets_[bucket(r.instance, header)];
+    r.chain = chain;
+    chain = slot;
+    if (pipe->queued.first == nobody)
+        turn_.push_back(id);
+    append(pipe->queued, slot);
+}
+
+// The asker has sent it again: the answer goes where the asker is now.
+void rep_machine::on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &out)
+{
+    auto &r = requests_[slot];
+    switch (r.what) {
+    case state::held:
+        r.pipe = pipe.id;
+        return;
+    case state::kept:
+        kept_bytes_ -= r.size + charge;
+        remove(kept_, slot);
+        if (pipe.ready)
+            return send(slot, pipe, out);
+        r.what = state::again;
+        r.pipe = pipe.id;
+        append(pipe.again, slot);
+        return;
+    default: // waits on its first pipe still, or the reply is on its way
+        return;
+    }
+}
+
+std::optional<taken_request> rep_machine::take(effects &out)
+{
+    if (turn_.empty())
+        return std::nullopt;
+    auto *pipe = pipes_.find(turn_.front());
+    SP_INVARIANT(pipe);
+    turn_.erase(turn_.begin());
+    const auto slot = pipe->queued.first;
+    remove(pipe->queued, slot);
+    if (pipe->queued.first != nobody)
+        turn_.push_back(pipe->id);
+    auto &r = requests_[slot];
+    r.what = state::held;
+    out.consumed(pipe->id);
+    return taken_request{.ticket = static_cast<ticket_id>(std::uint32_t{r.generation} << 16 | slot),
+                         .frame = std::exchange(r.frame, no_frame),
+                         .header_bytes = r.header_bytes,
+                         .pipe = r.pipe};
+}
+
+std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::size_t size, instant now, effects &out)
+{
+    const auto slot = find(ticket);
+    if (slot == nobody)
+        return errc::invalid_state;
+    auto &r = requests_[slot];
+    auto *pipe = pipes_.find(r.pipe);
+    if (pipe && size + r.header_bytes > pipe->capacity)
+        return errc::message_too_large;
+    if (pipe && !pipe->ready)
+        return errc::would_block;
+    r.frame = frame;
+    r.size = static_cast<std::uint32_t>(size);
+    if (pipe) {
+        send(slot, *pipe, out);
+    } else {
+        out.count(stat::socket_pipe_gone);
+        keep(slot, now);
+        pump(out);
+    }
+    return std::nullopt;
+}
+
+void rep_machine::send(std::uint32_t slot, pipe_state &pipe, effects &out)
+{
+    auto &r = requests_[slot];
+    r.what = state::answered;
+    r.pipe = pipe.id;
+    append(pipe.answered, slot);
+    pipe.ready = false;
+    out.send(pipe.id, std::span(r.header).first(r.header_bytes), r.frame);
+}
+
+void rep_machine::abandon(ticket_id ticket, effects &out)
+{
+    const auto slot = find(ticket);
+    if (slot == nobody)
+        return;
+    out.count(stat::socket_abandoned);
+    free(slot);
+}
+
+// ---- time and end ----
+
+void rep_machine::on_deadline(instant now)
+{
+    while (kept_.first != nobody && requests_[kept_.first].kept_until <= now)
+        free(kept_.first);
+}
+
+instant rep_machine::next_deadline() const noexcept
+{
+    return kept_.first == nobody ? instant::max() : requests_[kept_.first].kept_until;
+}
+
+void rep_machine::pump(effects &out)
+{
+    while (!loose_.empty() && out.left() > 0) {
+        out.release(loose_.back());
+        loose_.pop_back();
+    }
+}
+
+void rep_machine::close(effects &out)
+{
+    for (std::uint32_t slot = 0; slot < requests_.size(); ++slot)
+        if (requests_[slot].what != state::unused)
+            free(slot);
+    turn_.clear();
+    pump(out);
+}
+
+} // namespace sp::protocol

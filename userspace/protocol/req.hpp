@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// REQ, the asking side. Pipes, frames and time are values handed in; no socket, thread, lock or clock here. Each
+// context holds at most one request; contexts share the pipes. A request goes to the next ready pipe in turn, again
+// after resend_time, and at once elsewhere when its pipe goes. Rules and names: NNG's req0 with the corrections that
+// docs/semantics of this pattern list (a time-out ends the call, never the request; a reply counts only from a pipe
+// that carried the request).
+//
+// Inputs leave work behind; call pump() until it emits nothing.
+#pragma once
+
+#include "userspace/protocol/pipe_table.hpp"
+#include "userspace/protocol/types.hpp"
+
+#include <array>
+#include <optional>
+#include <vector>
+
+namespace sp::protocol {
+
+enum class context_id : std::uint32_t {};
+
+enum class request_state : std::uint8_t {
+    idle,
+    queued,  // accepted, not yet on any pipe
+    waiting, // on a pipe, no reply yet
+    ready,   // a reply waits to be taken
+    failed,  // an error waits to be told once
+};
+
+struct req_options {
+    std::chrono::nanoseconds resend_time = std::chrono::seconds(60); // 0: never again, and no fail-over
+    std::chrono::nanoseconds request_deadline{0};                    // 0: none
+    bool fail_without_peer = false;                                  // on_no_peer = fail
+};
+
+class req_machine {
+public:
+    static constexpr std::size_t contexts_max = 4096;
+    static constexpr std::size_t id_bytes = 4;
+
+    explicit req_machine(const req_options &options) : options_(options) {}
+
+    // Pipes. `capacity` is the largest message (header included) that the pipe takes.
+    void on_pipe_added(pipe_id pipe, std::size_t capacity);
+    void on_pipe_closed(pipe_id pipe);
+    void on_pipe_ready(pipe_id pipe, instant now, effects &out); // it has room again; each send makes it full
+    void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out);
+
+    // Contexts. Empty: all are in use.
+    [[nodiscard]] std::optional<context_id> open_context();
+    void close_context(context_id context, effects &out);
+
+    // Gives `frame` (body of `size` bytes, `random` for its id) to the context; what was outstanding there ends.
+    // An error has changed nothing, and the frame stays the caller's.
+    [[nodiscard]] std::optional<errc> on_request(context_id context, frame_id frame, std::size_t size,
+                                                 std::uint32_t random, instant now, effects &out);
+    // Would on_request() put the request on a pipe at once?
+    [[nodiscard]] bool send_ready(std::size_t size) noexcept;
+    void cancel(context_id context, effects &out); // back to idle, whatever it was
+
+    [[nodiscard]] request_state state(context_id context) const noexcept;
+    [[nodiscard]] std::uint32_t serial(context_id context) const noexcept; // another request: another number
+    [[nodiscard]] frame_id take_reply(context_id context) noexcept;        // state must be ready; then idle
+    [[nodiscard]] errc take_failure(context_id context) noexcept;          // state must be failed; then idle
+
+    void on_deadline(instant now);
+    [[nodiscard]] instant next_deadline() const noexcept { return earliest_; }
+
+    // Ends what must fail and puts queued requests on ready pipes.
+    void pump(instant now, effects &out);
+
+    // Everything ends, as far as `out` has room; call until it emits nothing. Returns how many of these requests
+    // were never sent.
+    std::size_t close(effects &out);
+    [[nodiscard]] bool has_queued() const noexcept { return !queue_.empty(); }
+
+private:
+    struct pipe_state {
+        pipe_id id;
+        std::size_t capacity;
+        bool ready;
+    };
+
+    struct context {
+        std::uint16_t generation = 0;
+        bool open = false;
+        bool queued = false; // waits in queue_ for a pipe, for the first time or again
+        bool sent = false;
+        bool doomed = false; // listed in doomed_
+        request_state state = request_state::idle;
+        errc failure{};
+        std::uint8_t carriers = 0;
+        std::uint32_t serial = 0;
+        std::uint32_t id = 0;
+        std::array<std::byte, id_bytes> header{};
+        frame_id frame = no_frame; // the request while waiting, the reply when ready
+        std::size_t size = 0;
+        pipe_id sent_on = no_pipe;
+        std::array<pipe_id, 8> carried{}; // the latest pipes that this request went to
+        instant resend_at = instant::max();
+        instant deadline_at = instant::max();
+    };
+
+    [[nodiscard]] context *find(context_id id) noexcept;
+    [[nodiscard]] const context *find(context_id id) const noexcept;
+    [[nodiscard]] pipe_state *pick(std::size_t size) noexcept;
+    [[nodiscard]] bool fits_somewhere(std::size_t size) noexcept;
+    [[nodiscard]] bool was_ours(std::uint32_t id) const noexcept;
+    [[nodiscard]] std::uint32_t fresh_id(std::uint32_t random) const noexcept;
+    void enqueue(std::size_t slot);
+    void send(context &c, pipe_state &pipe, instant now, effects &out);
+    void finish(context &c, request_state state, effects &out);
+    void doom(std::size_t slot, errc why);
+    void watch(const context &c) noexcept;
+
+    req_options options_;
+    pipe_table<pipe_state> pipes_;
+    std::size_t turn_ = 0;
+    std::vector<context> contexts_;
+    std::vector<std::uint32_t> ids_;  // of contexts_, 0 when nothing is outstanding: what a reply is looked up in
+    std::vector<std::uint16_t> free_;
+    std::vector<std::uint16_t> queue_;  // wait for a pipe, oldest first; each context at most once
+    std::vector<std::uint16_t> doomed_; // have a failure to be executed by pump()
+    std::array<std::uint32_t, 256> ended_{}; // latest ids that are over: their replies are late, not unknown
+    std::size_t ended_next_ = 0;
+    instant earliest_ = instant::max(); // never later than the next deadline
+};
+
+} // namespace sp::protocol
