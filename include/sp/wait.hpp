@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// How long a call may wait: for ever, for a duration, until a deadline, until somebody asks it to stop, or a duration
+// and a stop. A zero duration does not wait at all. The time-out of a call ends the call, never the request behind it.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <stop_token>
+#include <utility>
+
+namespace sp::inline v1 {
+
+using engine_clock = std::chrono::steady_clock;
+using instant = engine_clock::time_point;
+
+struct forever_t {};
+inline constexpr forever_t forever{};
+
+class wait {
+public:
+    wait(forever_t = {}) noexcept {} // NOLINT(google-explicit-constructor): every call takes `100ms` or a token
+    wait(std::stop_token stop) noexcept : stop_(std::move(stop)) {} // NOLINT(google-explicit-constructor)
+    wait(instant deadline, std::stop_token stop = {}) noexcept      // NOLINT(google-explicit-constructor)
+        : deadline_(deadline), stop_(std::move(stop))
+    {}
+    template <class Rep, class Period>
+    wait(std::chrono::duration<Rep, Period> d, std::stop_token stop = {}) // NOLINT(google-explicit-constructor)
+        : duration_(std::chrono::ceil<std::chrono::nanoseconds>(d)), stop_(std::move(stop))
+    {}
+
+    // The moment at which a wait that begins `now` is over; instant::max() for none.
+    [[nodiscard]] instant deadline(instant now) const noexcept
+    {
+        if (!duration_)
+            return deadline_;
+        return *duration_ > instant::max() - now ? instant::max() : now + *duration_;
+    }
+    [[nodiscard]] bool never() const noexcept { return duration_ && duration_->count() <= 0; }
+    [[nodiscard]] const std::stop_token &stop() const noexcept { return stop_; }
+
+private:
+    std::optional<std::chrono::nanoseconds> duration_;
+    instant deadline_ = instant::max();
+    std::stop_token stop_;
+};
+
+} // namespace sp::inline v1
