@@ -200,8 +200,10 @@ void hosts::build()
         must_command({"ip", "netns", "add", one.name});
         one.netns = must_open(std::string(netns_directory) + '/' + one.name);
     }
-    must_run(host::a, {"ip", "link", "add", "veth-a", "mtu", "1500", "type", "veth", "peer", "name", "veth-b",
-                       "mtu", "1500", "netns", name(host::b)});
+    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a lower
+    // device, and reports its carrier up to a second late.
+    must_run(host::a, {"ip", "link", "add", "veth-a", "index", "11", "mtu", "1500", "type", "veth", "peer",
+                       "name", "veth-b", "index", "12", "mtu", "1500", "netns", name(host::b)});
     for (const auto which : {host::a, host::b}) {
         const auto device = interface(which);
         must_run(which, {"ip", "address", "add", address(which) + "/24", "dev", device});
