@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// SP packets through the kernel's raw sockets: the transport for hosts without AF_XDP, and the companion of the
+// AF_XDP one for everything that has no ready next hop. The kernel routes, resolves neighbours and tells of ICMP
+// errors; a filter in the kernel passes only packets for our ports. Nothing is ever fragmented: what the path does
+// not carry is refused, counted, and lowers packet_max().
+//
+// An answer must leave from the address that was asked, so a route is bound to the local address at which its peer
+// was last heard; a small table remembers those by peer. Needs CAP_NET_RAW. All calls from one thread.
+#pragma once
+
+#include "sp/abi/names.hpp"
+#include "sp/abi/wire.h"
+#include "sp/error.hpp"
+#include "userspace/transport/inbox.hpp"
+#include "userspace/transport/nexthop.hpp"
+#include "userspace/transport/outbox.hpp"
+#include "userspace/transport/ports.hpp"
+
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace sp::transport {
+
+struct rawip_options {
+    std::uint8_t protocol = SP_IP_PROTOCOL;
+    int netns_fd = -1; // the namespace to open sockets in; -1: the thread's own
+};
+
+class rawip {
+public:
+    static constexpr std::size_t routes_max = 4096;
+    static constexpr std::size_t packet_bytes_max = 65515; // what an IPv4 packet carries
+
+    // `stats` must outlive the transport.
+    [[nodiscard]] static result<rawip> open(const rawip_options &options, counters &stats);
+
+    // Nothing arrives for a port before it is added. A port belongs to one transport of a network namespace.
+    [[nodiscard]] result<void> add_port(std::uint16_t port);
+    [[nodiscard]] result<std::uint16_t> add_ephemeral_port(); // a random free one from 49152 to 65535
+    void remove_port(std::uint16_t port) noexcept;
+
+    // The engine's transport concept. A hot sweep makes one attempt on each family in use; a full one asks epoll
+    // what there is and looks only there.
+    template <class Sink, class Sweep>
+    std::size_t receive(Sink &&sink, std::size_t n, Sweep how, std::int64_t) noexcept
+    {
+        const bool full = static_cast<bool>(how);
+        const ready found = full ? look() : hot_;
+        std::size_t got = 0;
+        if (found.ipv4)
+            got += drain(ipv4_.get(), &rawip::ipv4_packet, sink, n);
+        if (found.ipv6 && got < n)
+            got += drain(ipv6_.get(), &rawip::ipv6_packet, sink, n - got);
+        if (full)
+            after_full_sweep(found);
+        return got;
+    }
+    [[nodiscard]] std::optional<route_id> open_route(const sp_address &peer) noexcept;
+    void close_route(route_id route) noexcept;
+    [[nodiscard]] std::span<std::byte> reserve(route_id route, std::size_t n) noexcept;
+    void submit(route_id route, std::size_t n) noexcept;
+    void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept;
+    void flush() noexcept;
+    [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
+    [[nodiscard]] std::size_t packet_max(route_id route) const noexcept;
+    [[nodiscard]] std::string_view name(route_id) const noexcept { return "ip/kernel"; }
+    [[nodiscard]] bool certain() const noexcept { return false; }
+    [[nodiscard]] int wake_fd() const noexcept { return wake_.get(); }
+
+    // Why open_route() gave nothing, last time it did.
+    [[nodiscard]] const error &failure() const noexcept { return failure_; }
+
+    // For the AF_XDP transport, which adds Ethernet headers to what is known here.
+    [[nodiscard]] nexthop &routing() noexcept { return nexthop_; }
+    [[nodiscard]] std::uint8_t protocol() const noexcept { return protocol_; }
+    [[nodiscard]] const service_ports &ports() const noexcept { return ports_; }
+    // Empty while the kernel knows no way.
+    [[nodiscard]] const std::optional<next_hop> &hop(route_id route) const noexcept;
+    [[nodiscard]] std::uint64_t hops_version() const noexcept { return hops_version_; } // moves with any hop
+    void heard(const sp_address &peer, const sp_address &at) noexcept;
+
+private:
+    static constexpr std::size_t heard_max = 256;
+    static constexpr std::size_t failures_max = 64;
+    static constexpr std::size_t refreshed_per_sweep = 16;
+
+    struct ready {
+        bool ipv4 = false, ipv6 = false, errors = false, events = false;
+    };
+    struct arrival {
+        sp_address from;
+        std::span<const std::byte> packet;
+    };
+    struct route {
+        sp_address peer{};
+        sp_address local{};
+        envelope to;
+        std::optional<next_hop> hop;
+        std::uint64_t generation = 0; // of nexthop_ when the hop was asked for; 0: ask again
+        std::size_t packet_max = 0;
+        bool open = false;
+    };
+    struct encounter {
+        sp_address peer{}, at{};
+    };
+    using failed_peer = std::pair<sp_address, errc>;
+
+    rawip(const rawip_options &options, counters &stats, nexthop routes, service_ports ports);
+
+    template <class Sink>
+    std::size_t drain(int fd, std::optional<arrival> (rawip::*packet)(std::size_t) noexcept, Sink &sink,
+                      std::size_t n) noexcept
+    {
+        std::size_t got = 0;
+        const std::size_t came = inbox_->fill(fd, n);
+        for (std::size_t i = 0; i < came; ++i) {
+            const auto arrived = (this->*packet)(i);
+            if (!arrived)
+                continue;
+            ++got;
+            sink(arrived->from, arrived->packet);
+        }
+        stats_->add(stat::rawip_received, got);
+        return got;
+    }
+    [[nodiscard]] std::optional<arrival> ipv4_packet(std::size_t i) noexcept;
+    [[nodiscard]] std::optional<arrival> ipv6_packet(std::size_t i) noexcept;
+    void count(sp_shape shape) noexcept;
+
+    [[nodiscard]] result<void> open_sockets();
+    [[nodiscard]] result<void> open_ipv4();
+    [[nodiscard]] result<void> open_ipv6();
+    [[nodiscard]] result<void> update_filters();
+    [[nodiscard]] ready look() noexcept;
+    void after_full_sweep(ready found) noexcept;
+    void read_errors(int fd) noexcept;
+    void on_icmp(const sp_address &peer, int origin, int type, int code) noexcept;
+    void fail(const sp_address &peer, errc why) noexcept;
+    [[nodiscard]] sp_address heard_at(const sp_address &peer) const noexcept;
+    void refresh_routes() noexcept;
+    void refresh(route &r) noexcept;
+    void ask_again(const sp_address &peer) noexcept;
+    [[nodiscard]] route *find(route_id id) noexcept;
+    [[nodiscard]] const route *find(route_id id) const noexcept;
+
+    counters *stats_;
+    std::uint8_t protocol_;
+    nexthop nexthop_;
+    service_ports ports_;
+    descriptor ipv4_, ipv6_, wake_;
+    ready hot_; // families worth a look in a hot sweep
+    std::unique_ptr<inbox> inbox_;
+    std::unique_ptr<outbox> outbox_;
+    std::vector<route> routes_;
+    std::vector<std::uint32_t> free_routes_;
+    std::vector<encounter> heard_;
+    std::vector<failed_peer> failures_; // a ring of failures_max
+    std::size_t failures_head_ = 0, failures_count_ = 0;
+    error failure_{errc::unreachable};
+    std::uint64_t seen_generation_ = 0, hops_version_ = 1;
+    std::size_t refresh_next_ = 0, refresh_left_ = 0;
+};
+
+} // namespace sp::transport
