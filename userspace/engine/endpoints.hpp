@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Part of engine.hpp: transports, sockets, endpoints and the turn. A dialer tries for ever: at once, then with pauses
+// that double after every failure, refusals included, each drawn from the upper half of its range; it starts over
+// only after a pipe that carried a message or lived for a second.
+#pragma once
+
+#include "userspace/engine/engine.hpp"
+
+#include <algorithm>
+
+namespace sp::engine {
+
+template <transport Transport>
+std::size_t engine<Transport>::add_transport(Transport transport)
+{
+    for (std::size_t slot = 0; slot < transports_.size(); ++slot)
+        if (!transports_[slot]) {
+            transports_[slot].emplace(std::move(transport));
+            return slot;
+        }
+    transports_.emplace_back(std::move(transport));
+    return transports_.size() - 1;
+}
+
+template <transport Transport>
+void engine<Transport>::remove_transport(std::size_t slot)
+{
+    pipes_.each([&](pipe_id, const pipe &p) { SP_INVARIANT(p.transport != slot); });
+    transports_[slot].reset();
+}
+
+template <transport Transport>
+std::optional<socket_id> engine<Transport>::open_req(const protocol::req_options &req, const socket_options &options)
+{
+    socket_id id{};
+    auto *s = sockets_.add(id);
+    if (!s)
+        return std::nullopt;
+    s->machine.template emplace<protocol::req_machine>(req);
+    s->role = protocol::role::req;
+    s->peer_role = protocol::role::rep;
+    s->options = options;
+    return id;
+}
+
+template <transport Transport>
+std::optional<socket_id> engine<Transport>::open_rep(const protocol::rep_options &rep, const socket_options &options)
+{
+    socket_id id{};
+    auto *s = sockets_.add(id);
+    if (!s)
+        return std::nullopt;
+    s->machine.template emplace<protocol::rep_machine>(rep, random_());
+    s->role = protocol::role::rep;
+    s->peer_role = protocol::role::req;
+    s->options = options;
+    return id;
+}
+
+template <transport Transport>
+bool engine<Transport>::drained(socket_id id)
+{
+    auto *s = sockets_.find(id);
+    bool done = true;
+    if (!s)
+        return done;
+    if (auto *req = std::get_if<protocol::req_machine>(&s->machine))
+        done = !req->has_queued();
+    pipes_.each([&](pipe_id, const pipe &p) { done = done && (p.socket != id || p.outbox.empty()); });
+    return done;
+}
+
+template <transport Transport>
+typename engine<Transport>::leftovers engine<Transport>::close_socket(socket_id id, instant now)
+{
+    leftovers left;
+    auto *s = sockets_.find(id);
+    if (!s)
+        return left;
+    s->closing = true;
+    visit(*s, [&](auto &machine) {
+        do {
+            out_.clear();
+            if constexpr (requires { left.undelivered += machine.close(out_); })
+                left.undelivered += machine.close(out_);
+            else
+                machine.close(out_);
+            for (const auto &e : out_.all())
+                carry_out(e, now);
+        } while (!out_.empty());
+    });
+    stats_.add(stat::socket_closed, left.undelivered);
+    endpoints_.each([&](endpoint_id e, const endpoint &which) {
+        if (which.socket == id)
+            close_endpoint(e, now);
+    });
+    pipes_.each([&](pipe_id which, pipe &p) {
+        if (p.socket != id)
+            return;
+        left.undelivered += p.outbox.size();
+        left.unconfirmed += p.link->unconfirmed();
+        p.link->close(SP_REASON_SHUTTING_DOWN);
+        touch(which, p);
+    });
+    settle_touched(now);
+    sockets_.remove(id);
+    flush();
+    return left;
+}
+
+// ---- endpoints ----
+
+template <transport Transport>
+bool engine<Transport>::listened(std::size_t transport, std::uint16_t port)
+{
+    return listener_for(transport, port) != no_endpoint;
+}
+
+template <transport Transport>
+std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t transport, std::uint16_t port)
+{
+    endpoint_id name{};
+    auto *e = endpoints_.add(name);
+    if (!e)
+        return std::nullopt;
+    e->socket = id;
+    e->transport = transport;
+    e->local_port = port;
+    return name;
+}
+
+template <transport Transport>
+std::optional<endpoint_id> engine<Transport>::dial(socket_id id, std::size_t transport, const sp_address &peer,
+                                                   std::uint16_t local_port, std::uint16_t peer_port, instant now)
+{
+    endpoint_id name{};
+    auto *e = endpoints_.add(name);
+    if (!e)
+        return std::nullopt;
+    e->dials = true;
+    e->socket = id;
+    e->transport = transport;
+    e->address = peer;
+    e->local_port = local_port;
+    e->peer_port = peer_port;
+    connect(name, *e, now);
+    settle_touched(now);
+    return name;
+}
+
+template <transport Transport>
+void engine<Transport>::close_endpoint(endpoint_id id, instant now)
+{
+    auto *e = endpoints_.find(id);
+    if (!e)
+        return;
+    endpoints_.remove(id);
+    pipes_.each([&](pipe_id which, pipe &p) {
+        if (p.endpoint != id)
+            return;
+        p.link->close(SP_REASON_SHUTTING_DOWN);
+        touch(which, p);
+    });
+    settle_touched(now);
+}
+
+template <transport Transport>
+void engine<Transport>::connect(endpoint_id id, endpoint &e, instant now)
+{
+    auto &s = *sockets_.find(e.socket);
+    ++e.attempts;
+    e.retry_at = instant::max();
+    pipe_id pipe{};
+    auto *p = add_pipe(pipe, e.transport, e.address, e, id);
+    if (!p) {
+        e.last_failure = dial_failure{.code = errc::unreachable, .text = {}};
+        e.failures = std::max(e.failures, 1u);
+        return pause(id, e, now);
+    }
+    p->link.emplace(link::connection::dial(config_of(*p, s, pipe, e), now));
+    e.pipe = pipe;
+    e.attempt_until = now + s.options.connect_timeout;
+    schedule(id, e);
+    touch(pipe, *p);
+}
+
+template <transport Transport>
+dial_failure engine<Transport>::failure_of(const pipe &p)
+{
+    const auto code = [&] {
+        switch (p.link->reason()) {
+        case SP_REASON_NO_LISTENER:
+            return errc::connection_refused;
+        case SP_REASON_PROTOCOL_MISMATCH:
+            return errc::protocol_mismatch;
+        case SP_REASON_VERSION:
+            return errc::version_mismatch;
+        case SP_REASON_ACCESS:
+        case SP_REASON_AUTH:
+            return errc::rejected;
+        case SP_REASON_BUSY:
+            return errc::peer_busy;
+        case SP_REASON_LIMIT:
+            return errc::limit_reached;
+        case SP_REASON_PROTOCOL_ERROR:
+            return errc::protocol_error;
+        case SP_REASON_NONE:
+            return p.hint.value_or(errc::timed_out);
+        default:
+            return errc::connection_reset;
+        }
+    }();
+    return {.code = code,
+            .reason = p.link->reason(),
+            .peer_protocol = p.link->refused_by_protocol(),
+            .text = std::string(p.link->refusal_text())};
+}
+
+template <transport Transport>
+void engine<Transport>::on_dial_ended(endpoint_id id, const pipe &p, instant now)
+{
+    auto *e = endpoints_.find(id);
+    if (!e)
+        return;
+    e->pipe = protocol::no_pipe;
+    e->connected = false;
+    e->attempt_until = instant::max();
+    e->last_failure = failure_of(p);
+    if (p.attached && (p.used || now - p.opened_at >= std::chrono::seconds(1)))
+        e->failures = 0;
+    else
+        e->failures = std::max(e->failures, 1u);
+    pause(id, *e, now);
+}
+
+// The first attempt after a good connection is immediate.
+template <transport Transport>
+void engine<Transport>::pause(endpoint_id id, endpoint &e, instant now)
+{
+    const auto &options = sockets_.find(e.socket)->options;
+    std::chrono::nanoseconds wait{0};
+    if (e.failures > 0) {
+        const auto doublings = std::min(e.failures - 1, 30u);
+        wait = options.reconnect_min > options.reconnect_max / (std::int64_t{1} << doublings)
+                   ? options.reconnect_max
+                   : options.reconnect_min * (std::int64_t{1} << doublings);
+        const auto whole = static_cast<std::uint64_t>(wait.count());
+        wait = std::chrono::nanoseconds(random_.between(whole - whole / 2, whole));
+    }
+    ++e.failures;
+    e.retry_at = now + wait;
+    schedule(id, e);
+}
+
+// The system says that a peer is gone. Believed while dialing; later only if it cannot be wrong.
+template <transport Transport>
+void engine<Transport>::on_failure(std::size_t transport, const sp_address &peer, errc why, instant now)
+{
+    const bool certain = transports_[transport]->certain();
+    pipes_.each([&](pipe_id id, pipe &p) {
+        if (p.transport != transport || !same(p.address, peer) || (p.attached ? !certain : p.link->answered()))
+            return;
+        p.hint = why;
+        p.why = stat::pipe_peer_closed;
+        p.link->close(p.attached ? SP_REASON_DEAD : SP_REASON_NONE);
+        touch(id, p);
+    });
+    settle_touched(now);
+}
+
+template <transport Transport>
+void engine<Transport>::on_endpoint_deadline(endpoint_id id, endpoint &e, instant now)
+{
+    if (now >= e.attempt_until) {
+        e.attempt_until = instant::max();
+        if (auto *p = pipes_.find(e.pipe)) {
+            p->link->close(SP_REASON_NONE);
+            touch(e.pipe, *p);
+        }
+    }
+    if (now >= e.retry_at)
+        connect(id, e, now);
+    settle_touched(now);
+    if (auto *still = endpoints_.find(id))
+        schedule(id, *still);
+}
+
+template <transport Transport>
+void engine<Transport>::schedule(endpoint_id id, endpoint &e)
+{
+    const auto at = std::min(e.attempt_until, e.retry_at);
+    if (at >= e.scheduled)
+        return;
+    e.scheduled = at;
+    timers_.add({at, timer_kind::endpoint, static_cast<std::uint32_t>(id)});
+}
+
+template <transport Transport>
+void engine<Transport>::schedule(socket_id id, socket &s)
+{
+    instant at = instant::max();
+    visit(s, [&](auto &machine) { at = machine.next_deadline(); });
+    if (at >= s.scheduled)
+        return;
+    s.scheduled = at;
+    timers_.add({at, timer_kind::socket, static_cast<std::uint32_t>(id)});
+}
+
+// ---- the turn ----
+
+template <transport Transport>
+void engine<Transport>::run_timers(instant now)
+{
+    // A timer that fires may set another for now; the next turn takes it.
+    for (std::size_t fired = 0; fired < 1024; ++fired) {
+        const auto t = timers_.take(now);
+        if (!t)
+            return;
+        if (t->kind == timer_kind::pipe) {
+            const auto id = static_cast<pipe_id>(t->id);
+            auto *p = pipes_.find(id);
+            if (!p || p->scheduled != t->at)
+                continue;
+            p->scheduled = instant::max();
+            p->link->on_deadline(now);
+            touch(id, *p);
+            settle_touched(now);
+        } else if (t->kind == timer_kind::endpoint) {
+            const auto id = static_cast<endpoint_id>(t->id);
+            auto *e = endpoints_.find(id);
+            if (!e || e->scheduled != t->at)
+                continue;
+            e->scheduled = instant::max();
+            on_endpoint_deadline(id, *e, now);
+        } else {
+            const auto id = static_cast<socket_id>(t->id);
+            auto *s = sockets_.find(id);
+            if (!s || s->scheduled != t->at)
+                continue;
+            s->scheduled = instant::max();
+            visit(*s, [&](auto &machine) { machine.on_deadline(now); });
+            settle(*s, now);
+            settle_touched(now);
+            schedule(id, *s);
+        }
+    }
+}
+
+template <transport Transport>
+std::size_t engine<Transport>::poll(instant now, sweep how)
+{
+    std::size_t work = 0;
+    for (std::size_t slot = 0; slot < transports_.size(); ++slot) {
+        if (!transports_[slot])
+            continue;
+        auto &t = *transports_[slot];
+        work += t.receive(
+            [&](const sp_address &from, std::span<const std::byte> packet) { on_packet(slot, from, packet, now); },
+            batch, how, now.time_since_epoch().count());
+        while (const auto failure = t.next_failure())
+            on_failure(slot, failure->first, failure->second, now);
+    }
+    if (timers_.next() <= now) {
+        run_timers(now);
+        ++work;
+    }
+    pool_.collect();
+    if (!blocked_.empty())
+        retry_blocked(now);
+    flush();
+    return work;
+}
+
+template <transport Transport>
+void engine<Transport>::flush() noexcept
+{
+    for (auto &t : transports_)
+        if (t)
+            t->flush();
+}
+
+template <transport Transport>
+instant engine<Transport>::next_deadline() const noexcept
+{
+    return timers_.next();
+}
+
+} // namespace sp::engine

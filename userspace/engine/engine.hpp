@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The engine: packets from transports go to connections, messages from connections to patterns, effects of patterns
+// back to connections and packets. One object, one thread at a time, no locks, no clock, no system call of its own:
+// time, randomness and transports are handed in, so that tests and the simulator run the same code as the drivers.
+//
+// A turn (poll) is bounded: receive a batch, timers, collect returned buffers, retry what had no room, flush. Calls of
+// the application (with(), dial(), ...) may come between turns and push out what they produced themselves.
+#pragma once
+
+#include "userspace/engine/frame_pool.hpp"
+#include "userspace/engine/objects.hpp"
+#include "userspace/engine/random.hpp"
+#include "userspace/engine/slab.hpp"
+#include "userspace/engine/timers.hpp"
+#include "userspace/engine/transport.hpp"
+#include "userspace/link/cookie.hpp"
+#include "userspace/link/packet.hpp"
+#include "userspace/link/stranger.hpp"
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+namespace sp::engine {
+
+// So many events per second, no more; what is over is not remembered.
+class budget {
+public:
+    explicit budget(std::uint32_t per_second) noexcept : per_second_(per_second), left_(per_second) {}
+
+    [[nodiscard]] bool take(instant now) noexcept
+    {
+        if (now - filled_at_ >= std::chrono::seconds(1)) {
+            filled_at_ = now;
+            left_ = per_second_;
+        }
+        return left_ > 0 && left_-- > 0;
+    }
+
+private:
+    std::uint32_t per_second_;
+    std::uint32_t left_;
+    instant filled_at_{};
+};
+
+struct engine_config {
+    random_source::seed seed{};
+    std::size_t memory_max = 256u << 20;
+    std::size_t pipes_max = 4096;
+};
+
+template <transport Transport>
+class engine {
+public:
+    static constexpr std::size_t batch = 64; // packets per transport and turn
+
+    engine(const engine_config &config, instant now);
+
+    // ---- transports; a slot keeps its number until it is removed
+    std::size_t add_transport(Transport transport);
+    void remove_transport(std::size_t slot);
+    [[nodiscard]] Transport &transport_at(std::size_t slot) { return *transports_[slot]; }
+    [[nodiscard]] std::size_t transports() const noexcept { return transports_.size(); }
+    [[nodiscard]] bool has_transport(std::size_t slot) const noexcept
+    {
+        return slot < transports_.size() && transports_[slot].has_value();
+    }
+
+    // ---- sockets
+    [[nodiscard]] std::optional<socket_id> open_req(const protocol::req_options &, const socket_options &);
+    [[nodiscard]] std::optional<socket_id> open_rep(const protocol::rep_options &, const socket_options &);
+    // Ends its pipes with their peers told, its endpoints and its machine. Returns what was left undone.
+    struct leftovers {
+        std::uint64_t undelivered = 0, unconfirmed = 0;
+    };
+    leftovers close_socket(socket_id id, instant now);
+    [[nodiscard]] socket *find(socket_id id) noexcept { return sockets_.find(id); }
+    [[nodiscard]] bool drained(socket_id id); // nothing waits in it to be sent
+
+    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's kind.
+    template <class Machine, class F>
+    auto with(socket_id id, instant now, F &&f);
+
+    // ---- endpoints
+    [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, std::size_t transport, std::uint16_t port);
+    [[nodiscard]] bool listened(std::size_t transport, std::uint16_t port);
+    [[nodiscard]] std::optional<endpoint_id> dial(socket_id id, std::size_t transport, const sp_address &peer,
+                                                  std::uint16_t local_port, std::uint16_t peer_port, instant now);
+    void close_endpoint(endpoint_id id, instant now);
+    [[nodiscard]] endpoint *find(endpoint_id id) noexcept { return endpoints_.find(id); }
+    [[nodiscard]] pipe *find(pipe_id id) noexcept { return pipes_.find(id); }
+
+    // ---- driving
+    std::size_t poll(instant now, sweep how);
+    [[nodiscard]] instant next_deadline() const noexcept;
+    void flush() noexcept;
+
+    [[nodiscard]] frame_pool &pool() noexcept { return pool_; }
+    [[nodiscard]] counters &stats() noexcept { return stats_; }
+    [[nodiscard]] random_source &random() noexcept { return random_; }
+    [[nodiscard]] std::uint64_t instance() const noexcept { return instance_; }
+
+private:
+    // packets.hpp: what arrives
+    void on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_known(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now);
+    void on_stranger(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_probe(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_init(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_reset(const sp_address &from, std::span<const std::byte> packet, instant now);
+    void accept(std::size_t transport, const sp_address &from, const sp_init &init, endpoint_id listener, instant now);
+    void deliver(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now);
+    void refuse(std::size_t transport, const sp_address &to, const sp_header &question, std::uint64_t scid,
+                sp_reason why, std::uint16_t protocol, stat count, instant now);
+    [[nodiscard]] endpoint_id listener_for(std::size_t transport, std::uint16_t port);
+
+    // pipes.hpp: connections and the patterns on them
+    pipe *add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e, endpoint_id by);
+    [[nodiscard]] link::connection_config config_of(const pipe &p, const socket &s, pipe_id id, const endpoint &e);
+    void touch(pipe_id id, pipe &p);
+    void settle_touched(instant now);
+    void after_input(pipe_id id, pipe &p, instant now);
+    void attach(pipe_id id, pipe &p, instant now);
+    void detach(pipe_id id, pipe &p, instant now);
+    void transmit_control(pipe_id id, pipe &p);
+    void block(pipe_id id, pipe &p);
+    void settle(socket &s, instant now);
+    void carry_out(const protocol::effect &e, instant now);
+    void send(const protocol::effect &e);
+    bool write(pipe &p, const outgoing &message);
+    void retry_blocked(instant now);
+    void on_consumed(pipe &p, instant now);
+    void tell_ready(pipe_id id, pipe &p, instant now);
+    void schedule(pipe_id id, pipe &p);
+
+    // endpoints.hpp: dialing
+    void connect(endpoint_id id, endpoint &e, instant now);
+    void on_dial_ended(endpoint_id id, const pipe &p, instant now);
+    void pause(endpoint_id id, endpoint &e, instant now);
+    void on_failure(std::size_t transport, const sp_address &peer, errc why, instant now);
+    void on_endpoint_deadline(endpoint_id id, endpoint &e, instant now);
+    void schedule(endpoint_id id, endpoint &e);
+    [[nodiscard]] static dial_failure failure_of(const pipe &p);
+    void run_timers(instant now);
+    void schedule(socket_id id, socket &s);
+
+    template <class F>
+    static void visit(socket &s, F &&f);
+
+    random_source random_;
+    std::uint64_t instance_;
+    link::cookie_jar cookies_;
+    counters stats_;
+    frame_pool pool_;
+    std::deque<std::optional<Transport>> transports_;
+    slab<pipe, pipe_id> pipes_;
+    slab<endpoint, endpoint_id> endpoints_{4096};
+    slab<socket, socket_id> sockets_{4096};
+    std::vector<std::uint64_t> peer_ids_; // by pipe index: what its packets carry; looked up by RESET and INIT
+    timer_heap timers_;
+    protocol::effects out_;
+    std::vector<pipe_id> again_;   // took a message in this step and may have room for another
+    std::vector<pipe_id> touched_; // to be looked at before the step ends
+    std::vector<pipe_id> blocked_; // the transport had no room for them
+    std::vector<pipe_id> retrying_;
+    budget handshakes_{5000};
+    budget answers_{100};
+};
+
+} // namespace sp::engine
+
+#include "userspace/engine/endpoints.hpp"
+#include "userspace/engine/packets.hpp"
+#include "userspace/engine/pipes.hpp"

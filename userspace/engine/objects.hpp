@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// What the engine keeps: pipes, endpoints and sockets, as plain data. Their behaviour is in engine.hpp; whoever holds
+// one of these holds it inside one call of the engine.
+#pragma once
+
+#include "sp/abi/address.h"
+#include "userspace/engine/frame_pool.hpp"
+#include "userspace/engine/timers.hpp"
+#include "userspace/link/connection.hpp"
+#include "userspace/protocol/rep.hpp"
+#include "userspace/protocol/req.hpp"
+
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace sp::engine {
+
+using protocol::pipe_id;
+
+enum class socket_id : std::uint32_t {};
+enum class endpoint_id : std::uint32_t {};
+inline constexpr auto no_endpoint = static_cast<endpoint_id>(0);
+
+[[nodiscard]] inline bool same(const sp_address &a, const sp_address &b) noexcept
+{
+    return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+// Shaping options of one socket, with their defaults.
+struct socket_options {
+    std::uint32_t message_max = 1 << 20;
+    std::uint32_t pipes_max = 4096;
+    std::uint16_t window = 32; // packets of credit that a peer has
+    std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
+    std::chrono::nanoseconds reconnect_min = std::chrono::milliseconds(10);
+    std::chrono::nanoseconds reconnect_max = std::chrono::seconds(2);
+    std::chrono::nanoseconds keepalive_interval = std::chrono::milliseconds(250);
+    std::chrono::nanoseconds peer_timeout = std::chrono::seconds(1);
+};
+
+// A message that a pattern has sent and that no packet holds yet.
+struct outgoing {
+    frame_id frame;
+    std::uint8_t header_bytes;
+    std::array<std::byte, protocol::header_bytes_max> header;
+};
+
+// A connection and its place: which transport, which way, whose.
+struct pipe {
+    std::optional<link::connection> link;
+    std::size_t transport = 0;
+    route_id route{};
+    sp_address address{};
+    socket_id socket{};
+    endpoint_id endpoint = no_endpoint; // that dialed or accepted it
+    bool dialed = false;
+    bool attached = false; // its pattern knows it
+    bool ready = false;    // its pattern may give it a message
+    bool touched = false;
+    bool blocked = false; // listed to be tried again: the transport had no room
+    bool used = false; // a message came by it
+    std::optional<errc> hint; // what the system said while dialing
+    std::optional<stat> why;  // a close reason that the link does not know
+    std::uint32_t confirmed = 0;
+    std::vector<outgoing> outbox; // no room in the transport for a moment; bounded by the peer's credit
+    instant scheduled = instant::max();
+    instant opened_at{};
+
+    // Packets whose records the pattern has not all taken: how many messages had come when each was complete.
+    std::array<std::uint32_t, 64> packet_ends{};
+    std::uint32_t packets_first = 0, packets_last = 0;
+    std::uint32_t messages_come = 0, messages_taken = 0;
+};
+
+// Why a dialer is not connected.
+struct dial_failure {
+    errc code = errc::timed_out;
+    sp_reason reason = SP_REASON_NONE;
+    std::uint16_t peer_protocol = 0; // when it was told
+    std::string text;                // the refuser's own words
+};
+
+struct endpoint {
+    bool dials = false;
+    socket_id socket{};
+    std::size_t transport = 0;
+    sp_address address{};          // of the peer, when dialing
+    std::uint16_t local_port = 0;  // served or sent from
+    std::uint16_t peer_port = 0;
+    pipe_id pipe = protocol::no_pipe;
+    bool connected = false;
+    std::uint32_t failures = 0; // in a row; the pause grows with it
+    std::uint32_t attempts = 0;
+    instant attempt_until = instant::max();
+    instant retry_at = instant::max();
+    instant scheduled = instant::max();
+    std::optional<dial_failure> last_failure;
+};
+
+// What an admission predicate is told.
+struct candidate {
+    std::size_t transport;
+    sp_address address;
+    std::uint16_t port;
+    std::uint16_t protocol;
+    std::uint64_t instance;
+};
+
+struct socket {
+    std::variant<std::monostate, protocol::req_machine, protocol::rep_machine> machine;
+    protocol::role role{};
+    protocol::role peer_role{};
+    socket_options options;
+    std::move_only_function<bool(const candidate &)> admit;
+    std::uint32_t peers = 0;
+    bool closing = false;
+    instant scheduled = instant::max();
+};
+
+} // namespace sp::engine

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Part of engine.hpp: what arrives. A packet belongs to a connection (its dcid names a pipe, its source is that
+// pipe's peer) or comes from a stranger. Strangers cost no memory: PROBE gets a cookie, INIT with a good cookie
+// becomes a pipe or a refusal, the rest is counted and dropped. No check here relies on one made by XDP.
+#pragma once
+
+#include "userspace/engine/engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sp::engine {
+
+template <transport Transport>
+void engine<Transport>::on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                                  instant now)
+{
+    const auto header = link::read<sp_header>(packet);
+    if (header.keygen != 0)
+        return stats_.add(stat::link_keyed);
+    const std::uint64_t dcid = link::be64(header.dcid);
+    if (dcid == 0)
+        return on_stranger(transport, from, packet, now);
+    auto *p = pipes_.at(dcid & 0xffff);
+    if (!p || p->link->local_id() != dcid || p->transport != transport) {
+        stats_.add(stat::link_unknown_connection);
+        if (header.type != SP_DATA && header.type != SP_ACK)
+            return;
+        if (!link::intact(packet))
+            return stats_.add(stat::link_bad_crc);
+        if (!answers_.take(now))
+            return stats_.add(stat::link_answer_budget);
+        const auto reset = link::make_reset(header);
+        return transports_[transport]->send_to(from, std::as_bytes(std::span(&reset, 1)));
+    }
+    if (!same(p->address, from))
+        return stats_.add(stat::link_wrong_source);
+    if (!link::intact(packet))
+        return stats_.add(stat::link_bad_crc);
+    on_known(pipes_.name(dcid & 0xffff), *p, packet, now);
+}
+
+template <transport Transport>
+void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now)
+{
+    switch (p.link->on_packet(packet, now)) {
+    case link::arrival::records:
+        deliver(id, p, packet, now);
+        break;
+    case link::arrival::duplicate:
+        stats_.add(stat::link_duplicate);
+        break;
+    case link::arrival::malformed:
+        stats_.add(stat::link_bad_packet);
+        break;
+    case link::arrival::unexpected:
+        stats_.add(stat::link_unexpected);
+        break;
+    case link::arrival::nothing:
+        break;
+    }
+    touch(id, p);
+    settle_touched(now);
+}
+
+template <transport Transport>
+void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now)
+{
+    auto *s = sockets_.find(p.socket);
+    SP_INVARIANT(s && p.attached);
+    const auto end = [&](stat why, sp_reason reason) {
+        p.why = why;
+        p.link->close(reason);
+    };
+    const auto come_before = p.messages_come;
+    link::record_reader records(packet);
+    while (auto r = records.next()) {
+        if ((r->flags & SP_RECORD_CTRL) != 0)
+            continue; // for the link; this version knows none in DATA
+        if (r->flags != (SP_RECORD_FIRST | SP_RECORD_LAST))
+            return end(stat::pipe_bad_frame, SP_REASON_PROTOCOL_ERROR); // split messages come with recovery
+        if (r->payload.size() > s->options.message_max)
+            return end(stat::pipe_too_large, SP_REASON_MESSAGE_TOO_LARGE);
+        auto *f = pool_.allocate(r->payload.size());
+        if (!f) {
+            stats_.add(stat::socket_memory);
+            return end(stat::pipe_local_close, SP_REASON_LIMIT);
+        }
+        if (!r->payload.empty())
+            std::memcpy(f->data(), r->payload.data(), r->payload.size());
+        ++p.messages_come;
+        p.used = true;
+        visit(*s, [&](auto &machine) { machine.on_message(id, f->id, f->bytes(), out_); });
+        settle(*s, now);
+        if (p.link->state() != link::phase::open)
+            return;
+    }
+    if (records.bad())
+        return end(stat::pipe_bad_frame, SP_REASON_PROTOCOL_ERROR);
+    if (p.messages_come == come_before || p.messages_taken == p.messages_come)
+        return p.link->consumed(1, now);
+    SP_INVARIANT(p.packets_last - p.packets_first < p.packet_ends.size());
+    p.packet_ends[p.packets_last++ % p.packet_ends.size()] = p.messages_come;
+}
+
+template <transport Transport>
+void engine<Transport>::on_stranger(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                                    instant now)
+{
+    const auto header = link::read<sp_header>(packet);
+    if (!link::intact(packet))
+        return stats_.add(stat::link_bad_crc);
+    if (header.type == SP_RESET)
+        return on_reset(from, packet, now);
+    if (header.type != SP_PROBE && header.type != SP_INIT)
+        return stats_.add(stat::link_unexpected);
+    if (!handshakes_.take(now))
+        return stats_.add(stat::link_handshake_budget);
+    if (header.type == SP_PROBE)
+        on_probe(transport, from, packet, now);
+    else
+        on_init(transport, from, packet, now);
+}
+
+template <transport Transport>
+void engine<Transport>::refuse(std::size_t transport, const sp_address &to, const sp_header &question,
+                               std::uint64_t scid, sp_reason why, std::uint16_t protocol, stat count, instant now)
+{
+    stats_.add(count);
+    if (!answers_.take(now))
+        return stats_.add(stat::link_answer_budget);
+    const auto refusal = link::make_refuse(question, scid, why, protocol, link::describe(why));
+    transports_[transport]->send_to(to, std::as_bytes(std::span(&refusal, 1)));
+}
+
+template <transport Transport>
+endpoint_id engine<Transport>::listener_for(std::size_t transport, std::uint16_t port)
+{
+    auto found = no_endpoint;
+    endpoints_.each([&](endpoint_id id, const endpoint &e) {
+        if (!e.dials && e.transport == transport && e.local_port == port)
+            found = id;
+    });
+    return found;
+}
+
+template <transport Transport>
+void engine<Transport>::on_probe(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                                 instant now)
+{
+    if (packet.size() < sizeof(sp_probe))
+        return stats_.add(stat::link_bad_packet);
+    const auto probe = link::read<sp_probe>(packet);
+    const std::uint64_t scid = link::be64(probe.identity.scid);
+    if (probe.header.version != SP_WIRE_VERSION || probe.identity.version_min > SP_WIRE_VERSION_NUMBER ||
+        probe.identity.version_max < SP_WIRE_VERSION_NUMBER)
+        return refuse(transport, from, probe.header, scid, SP_REASON_VERSION, 0, stat::listener_version, now);
+    if (scid == 0 || probe.identity.instance == 0)
+        return stats_.add(stat::link_bad_packet);
+    const std::uint16_t dport = link::be16(probe.header.dport);
+    if (listener_for(transport, dport) == no_endpoint)
+        return refuse(transport, from, probe.header, scid, SP_REASON_NO_LISTENER, 0, stat::listener_no_listener, now);
+    if (cookies_.stale(now)) {
+        link::cookie_secret secret;
+        random_.fill(secret);
+        cookies_.turn(secret, now);
+    }
+    const link::cookie_claim claim{from, scid, link::be64(probe.identity.instance), link::be16(probe.header.sport),
+                                   dport};
+    const auto answer = link::make_cookie(probe, static_cast<std::uint16_t>(packet.size()), cookies_.epoch(),
+                                          cookies_.make(claim));
+    transports_[transport]->send_to(from, std::as_bytes(std::span(&answer, 1)));
+}
+
+template <transport Transport>
+void engine<Transport>::on_init(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                                instant now)
+{
+    if (packet.size() != sizeof(sp_init))
+        return stats_.add(stat::link_bad_packet);
+    const auto init = link::read<sp_init>(packet);
+    const std::uint64_t scid = link::be64(init.identity.scid);
+    const std::uint16_t dport = link::be16(init.header.dport);
+    const link::cookie_claim claim{from, scid, link::be64(init.identity.instance), link::be16(init.header.sport),
+                                   dport};
+    link::cookie shown;
+    std::ranges::copy(init.cookie, shown.begin());
+    if (!cookies_.good(claim, link::be32(init.epoch), shown))
+        return stats_.add(stat::link_no_cookie);
+    if (scid == 0 || link::be16(init.params.packet_max) < sizeof(sp_init))
+        return stats_.add(stat::link_bad_packet);
+
+    for (std::size_t i = 0; i < peer_ids_.size(); ++i)
+        if (auto *p = pipes_.at(i); p && peer_ids_[i] == scid && !p->dialed && same(p->address, from)) {
+            p->link->on_init_again();
+            touch(pipes_.name(i), *p);
+            return settle_touched(now);
+        }
+    const auto listener = listener_for(transport, dport);
+    if (listener == no_endpoint)
+        return refuse(transport, from, init.header, scid, SP_REASON_NO_LISTENER, 0, stat::listener_no_listener, now);
+    accept(transport, from, init, listener, now);
+}
+
+template <transport Transport>
+void engine<Transport>::accept(std::size_t transport, const sp_address &from, const sp_init &init,
+                               endpoint_id listener, instant now)
+{
+    const auto &e = *endpoints_.find(listener);
+    auto &s = *sockets_.find(e.socket);
+    const auto ours = static_cast<std::uint16_t>(s.role);
+    const auto theirs = link::be16(init.identity.protocol);
+    const auto no = [&](sp_reason why, stat count) {
+        refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, count, now);
+    };
+    if (init.suite != 0)
+        return no(SP_REASON_AUTH, stat::listener_access);
+    if (theirs != static_cast<std::uint16_t>(s.peer_role))
+        return no(SP_REASON_PROTOCOL_MISMATCH, stat::listener_peer_protocol);
+    const candidate who{transport, from, link::be16(init.header.sport), theirs, link::be64(init.identity.instance)};
+    if (s.admit && !s.admit(who))
+        return no(SP_REASON_ACCESS, stat::listener_rejected);
+    if (s.peers >= s.options.pipes_max)
+        return no(SP_REASON_LIMIT, stat::listener_limit);
+    pipe_id id{};
+    auto *p = add_pipe(id, transport, from, e, listener);
+    if (!p)
+        return no(SP_REASON_LIMIT, stat::listener_limit);
+    auto config = config_of(*p, s, id, e);
+    config.peer_port = who.port;
+    p->link.emplace(link::connection::accept(config, init, now));
+    peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p->link->peer_id();
+    touch(id, *p);
+    settle_touched(now);
+}
+
+template <transport Transport>
+void engine<Transport>::on_reset(const sp_address &from, std::span<const std::byte> packet, instant now)
+{
+    if (packet.size() != sizeof(sp_reset))
+        return stats_.add(stat::link_bad_packet);
+    const auto reset = link::read<sp_reset>(packet);
+    for (std::size_t i = 0; i < peer_ids_.size(); ++i)
+        if (auto *p = pipes_.at(i);
+            p && peer_ids_[i] == link::be64(reset.unknown_dcid) && p->attached && same(p->address, from)) {
+            p->link->on_reset(link::be64(reset.unknown_pn), now);
+            touch(pipes_.name(i), *p);
+        }
+    settle_touched(now);
+}
+
+} // namespace sp::engine

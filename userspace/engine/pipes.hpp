@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Part of engine.hpp: connections and the patterns on them. Every change of a connection ends in touch(); the touched
+// are looked at before the step ends, so that a pipe never disappears under the code that works on it. Effects of a
+// pattern are carried out by settle(), which gives a pipe that took a message and has room for another back to its
+// pattern.
+#pragma once
+
+#include "userspace/engine/engine.hpp"
+
+#include <algorithm>
+
+namespace sp::engine {
+
+template <transport Transport>
+engine<Transport>::engine(const engine_config &config, instant now)
+    : random_(config.seed), instance_(random_() | 1),
+      cookies_([this] { link::cookie_secret s; random_.fill(s); return s; }(), now), pool_(config.memory_max),
+      pipes_(config.pipes_max)
+{}
+
+template <transport Transport>
+template <class F>
+void engine<Transport>::visit(socket &s, F &&f)
+{
+    if (auto *req = std::get_if<protocol::req_machine>(&s.machine))
+        f(*req);
+    else if (auto *rep = std::get_if<protocol::rep_machine>(&s.machine))
+        f(*rep);
+}
+
+// ---- making and ending pipes ----
+
+template <transport Transport>
+pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e,
+                                  endpoint_id by)
+{
+    auto *p = pipes_.add(id);
+    if (!p)
+        return nullptr;
+    auto route = transports_[transport]->open_route(peer);
+    if (!route || transports_[transport]->packet_max(*route) < sizeof(sp_init)) {
+        if (route)
+            transports_[transport]->close_route(*route);
+        pipes_.remove(id);
+        return nullptr;
+    }
+    p->transport = transport;
+    p->route = *route;
+    p->address = peer;
+    p->socket = e.socket;
+    p->endpoint = by;
+    p->dialed = e.dials;
+    peer_ids_.resize(std::max<std::size_t>(peer_ids_.size(), (static_cast<std::uint32_t>(id) & 0xffff) + 1));
+    return p;
+}
+
+template <transport Transport>
+link::connection_config engine<Transport>::config_of(const pipe &p, const socket &s, pipe_id id, const endpoint &e)
+{
+    link::connection_config config;
+    // 48 random bits and our own index: found without a table, and not to be guessed from outside.
+    do
+        config.local_id = (random_() & ~std::uint64_t{0xffff}) | (static_cast<std::uint32_t>(id) & 0xffff);
+    while ((config.local_id >> 16) == 0);
+    config.instance = instance_;
+    config.local_port = e.local_port;
+    config.peer_port = e.peer_port;
+    config.protocol = static_cast<std::uint16_t>(s.role);
+    config.peer_protocol = static_cast<std::uint16_t>(s.peer_role);
+    config.packet_max = static_cast<std::uint16_t>(
+        std::min<std::size_t>(transports_[p.transport]->packet_max(p.route), 0xffff));
+    config.message_max = s.options.message_max;
+    config.window = std::min<std::uint16_t>(s.options.window, 64);
+    config.keepalive_interval = s.options.keepalive_interval;
+    config.peer_timeout = s.options.peer_timeout;
+    return config;
+}
+
+template <transport Transport>
+void engine<Transport>::touch(pipe_id id, pipe &p)
+{
+    if (p.touched)
+        return;
+    p.touched = true;
+    touched_.push_back(id);
+}
+
+template <transport Transport>
+void engine<Transport>::settle_touched(instant now)
+{
+    while (!touched_.empty()) {
+        const auto id = touched_.back();
+        touched_.pop_back();
+        if (auto *p = pipes_.find(id)) {
+            p->touched = false;
+            after_input(id, *p, now);
+        }
+    }
+}
+
+template <transport Transport>
+void engine<Transport>::after_input(pipe_id id, pipe &p, instant now)
+{
+    transmit_control(id, p);
+    if (p.link->state() == link::phase::open && !p.attached)
+        attach(id, p, now);
+    if (p.attached) {
+        if (const auto more = p.link->confirmed() - p.confirmed; more > 0) {
+            p.confirmed += more;
+            auto &s = *sockets_.find(p.socket);
+            if (auto *rep = std::get_if<protocol::rep_machine>(&s.machine)) {
+                rep->on_confirmed(id, more, out_);
+                settle(s, now);
+            }
+        }
+        tell_ready(id, p, now);
+    }
+    if (p.link->state() == link::phase::closed)
+        return detach(id, p, now);
+    schedule(id, p);
+}
+
+template <transport Transport>
+void engine<Transport>::attach(pipe_id id, pipe &p, instant now)
+{
+    auto &s = *sockets_.find(p.socket);
+    p.attached = true;
+    p.opened_at = now;
+    peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p.link->peer_id();
+    ++s.peers;
+    if (auto *e = endpoints_.find(p.endpoint); e && p.dialed) {
+        e->connected = true;
+        e->last_failure.reset();
+        e->attempt_until = instant::max();
+    }
+    const auto capacity = p.link->message_capacity();
+    visit(s, [&](auto &machine) {
+        if constexpr (requires { machine.on_pipe_added(id, std::uint64_t{}, capacity); })
+            machine.on_pipe_added(id, p.link->peer_instance(), capacity);
+        else
+            machine.on_pipe_added(id, capacity);
+    });
+}
+
+template <transport Transport>
+void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
+{
+    if (p.ready || !p.outbox.empty() || !p.link->send_ready())
+        return;
+    auto &s = *sockets_.find(p.socket);
+    p.ready = true;
+    visit(s, [&](auto &machine) {
+        if constexpr (requires { machine.on_pipe_ready(id, now, out_); })
+            machine.on_pipe_ready(id, now, out_);
+        else
+            machine.on_pipe_ready(id, out_);
+    });
+    settle(s, now);
+}
+
+// The reason of a pipe's end as it is counted.
+[[nodiscard]] inline stat close_stat(const pipe &p) noexcept
+{
+    if (p.why)
+        return *p.why;
+    switch (p.link->reason()) {
+    case SP_REASON_DEAD:
+        return stat::pipe_peer_dead;
+    case SP_REASON_STALE:
+        return stat::pipe_stale;
+    case SP_REASON_LOST:
+        return stat::pipe_lost;
+    case SP_REASON_PROTOCOL_ERROR:
+        return stat::pipe_bad_frame;
+    default:
+        return p.link->closed_by_peer() ? stat::pipe_peer_closed : stat::pipe_local_close;
+    }
+}
+
+template <transport Transport>
+void engine<Transport>::detach(pipe_id id, pipe &p, instant now)
+{
+    auto *s = sockets_.find(p.socket);
+    if (p.attached && s) {
+        stats_.add(close_stat(p));
+        stats_.add(stat::socket_unconfirmed, p.link->unconfirmed());
+        --s->peers;
+        visit(*s, [&](auto &machine) {
+            if constexpr (requires { machine.on_pipe_closed(id, now); })
+                machine.on_pipe_closed(id, now);
+            else
+                machine.on_pipe_closed(id);
+        });
+        settle(*s, now);
+    }
+    for (const auto &waiting : p.outbox) {
+        stats_.add(stat::socket_pipe_closed);
+        pool_.release(waiting.frame);
+    }
+    if (p.dialed)
+        on_dial_ended(p.endpoint, p, now);
+    transports_[p.transport]->close_route(p.route);
+    peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = 0;
+    pipes_.remove(id);
+}
+
+template <transport Transport>
+void engine<Transport>::schedule(pipe_id id, pipe &p)
+{
+    const auto at = p.link->next_deadline();
+    if (at >= p.scheduled)
+        return;
+    p.scheduled = at;
+    timers_.add({at, timer_kind::pipe, static_cast<std::uint32_t>(id)});
+}
+
+// ---- sending ----
+
+template <transport Transport>
+void engine<Transport>::transmit_control(pipe_id id, pipe &p)
+{
+    auto &t = *transports_[p.transport];
+    while (p.link->transmit_due()) {
+        const auto room = t.reserve(p.route, p.link->packet_max());
+        if (room.empty())
+            return block(id, p);
+        t.submit(p.route, p.link->transmit(room));
+    }
+}
+
+template <transport Transport>
+void engine<Transport>::block(pipe_id id, pipe &p)
+{
+    if (p.blocked)
+        return;
+    p.blocked = true;
+    blocked_.push_back(id);
+}
+
+template <transport Transport>
+bool engine<Transport>::write(pipe &p, const outgoing &message)
+{
+    auto &f = pool_[message.frame];
+    const auto size = link::connection::message_packet_size(message.header_bytes + f.body().size());
+    const auto room = transports_[p.transport]->reserve(p.route, size);
+    if (room.empty())
+        return false;
+    const auto written =
+        p.link->write_message(room, std::span(message.header).first(message.header_bytes), f.body());
+    transports_[p.transport]->submit(p.route, written);
+    p.used = true;
+    return true;
+}
+
+template <transport Transport>
+void engine<Transport>::send(const protocol::effect &e)
+{
+    auto *p = pipes_.find(e.pipe);
+    if (!p || p->link->state() != link::phase::open)
+        return stats_.add(stat::socket_pipe_closed); // the pattern hears of its end before this step is over
+    outgoing message{.frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
+    std::ranges::copy(e.header, message.header.begin());
+    p->ready = false;
+    if (p->outbox.empty() && p->link->send_ready() && write(*p, message)) {
+        again_.push_back(e.pipe);
+        return;
+    }
+    pool_.reference(e.frame);
+    p->outbox.push_back(message);
+    block(e.pipe, *p);
+}
+
+template <transport Transport>
+void engine<Transport>::retry_blocked(instant now)
+{
+    std::swap(blocked_, retrying_);
+    for (const auto id : retrying_) {
+        auto *p = pipes_.find(id);
+        if (!p)
+            continue;
+        p->blocked = false;
+        while (!p->outbox.empty() && p->link->send_ready() && write(*p, p->outbox.front())) {
+            pool_.release(p->outbox.front().frame);
+            p->outbox.erase(p->outbox.begin());
+        }
+        if (!p->outbox.empty())
+            block(id, *p);
+        touch(id, *p);
+    }
+    retrying_.clear();
+    settle_touched(now);
+}
+
+// ---- effects ----
+
+template <transport Transport>
+void engine<Transport>::on_consumed(pipe &p, instant now)
+{
+    ++p.messages_taken;
+    while (p.packets_first != p.packets_last &&
+           static_cast<std::int32_t>(p.messages_taken - p.packet_ends[p.packets_first % p.packet_ends.size()]) >= 0) {
+        ++p.packets_first;
+        p.link->consumed(1, now);
+    }
+}
+
+template <transport Transport>
+void engine<Transport>::carry_out(const protocol::effect &e, instant now)
+{
+    using kind = protocol::effect::kind;
+    switch (e.what) {
+    case kind::send:
+        return send(e);
+    case kind::release:
+        return pool_.release(e.frame);
+    case kind::count:
+        return stats_.add(e.why);
+    case kind::consumed:
+        if (auto *p = pipes_.find(e.pipe)) {
+            on_consumed(*p, now);
+            touch(e.pipe, *p);
+        }
+        return;
+    case kind::close_pipe:
+        if (auto *p = pipes_.find(e.pipe)) {
+            p->why = e.why;
+            p->link->close(SP_REASON_PROTOCOL_ERROR);
+            touch(e.pipe, *p);
+        }
+        return;
+    }
+}
+
+template <transport Transport>
+void engine<Transport>::settle(socket &s, instant now)
+{
+    for (;;) {
+        for (const auto &e : out_.all())
+            carry_out(e, now);
+        out_.clear();
+        while (!again_.empty() && out_.empty()) {
+            const auto id = again_.back();
+            again_.pop_back();
+            auto *p = pipes_.find(id);
+            if (!p || p->ready || !p->outbox.empty() || !p->link->send_ready())
+                continue;
+            p->ready = true;
+            visit(s, [&](auto &machine) {
+                if constexpr (requires { machine.on_pipe_ready(id, now, out_); })
+                    machine.on_pipe_ready(id, now, out_);
+                else
+                    machine.on_pipe_ready(id, out_);
+            });
+        }
+        if (!out_.empty())
+            continue;
+        visit(s, [&](auto &machine) {
+            if constexpr (requires { machine.pump(now, out_); })
+                machine.pump(now, out_);
+            else
+                machine.pump(out_);
+        });
+        if (out_.empty())
+            return;
+    }
+}
+
+template <transport Transport>
+template <class Machine, class F>
+auto engine<Transport>::with(socket_id id, instant now, F &&f)
+{
+    auto &s = *sockets_.find(id);
+    auto value = f(std::get<Machine>(s.machine), out_);
+    settle(s, now);
+    settle_touched(now);
+    schedule(id, s);
+    return value;
+}
+
+} // namespace sp::engine

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Objects addressed by {index, generation}: a name of something that is gone finds nothing, however long it is kept.
+// References to an object stay valid until it is removed. The low 16 bits of a name are the index, the high 16 the
+// generation, which is never 0, so that 0 names nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+namespace sp::engine {
+
+template <class T, class Id>
+class slab {
+public:
+    explicit slab(std::size_t objects_max) : max_(objects_max < 65536 ? objects_max : 65536) {}
+
+    // A new object, or null when `objects_max` exist.
+    [[nodiscard]] T *add(Id &name)
+    {
+        if (free_.empty()) {
+            if (places_.size() == max_)
+                return nullptr;
+            free_.push_back(static_cast<std::uint32_t>(places_.size()));
+            places_.emplace_back();
+        }
+        const auto index = free_.back();
+        free_.pop_back();
+        auto &slot = places_[index];
+        slot.generation = static_cast<std::uint16_t>(slot.generation == 0xffff ? 1 : slot.generation + 1);
+        slot.object.emplace();
+        name = static_cast<Id>(std::uint32_t{slot.generation} << 16 | index);
+        ++size_;
+        return &*slot.object;
+    }
+
+    [[nodiscard]] T *find(Id name) noexcept
+    {
+        auto *object = at(static_cast<std::uint32_t>(name) & 0xffff);
+        return object && places_[static_cast<std::uint32_t>(name) & 0xffff].generation ==
+                             static_cast<std::uint32_t>(name) >> 16
+                   ? object
+                   : nullptr;
+    }
+
+    [[nodiscard]] T *at(std::size_t index) noexcept
+    {
+        return index < places_.size() && places_[index].object ? &*places_[index].object : nullptr;
+    }
+
+    [[nodiscard]] Id name(std::size_t index) const noexcept
+    {
+        return static_cast<Id>(std::uint32_t{places_[index].generation} << 16 | static_cast<std::uint32_t>(index));
+    }
+
+    void remove(Id name) noexcept
+    {
+        if (!find(name))
+            return;
+        const auto index = static_cast<std::uint32_t>(name) & 0xffff;
+        places_[index].object.reset();
+        free_.push_back(index);
+        --size_;
+    }
+
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+    // Calls f(name, object) for each; f may remove the object it was given.
+    template <class F>
+    void each(F &&f)
+    {
+        for (std::size_t i = 0; i < places_.size(); ++i)
+            if (places_[i].object)
+                f(name(i), *places_[i].object);
+    }
+
+private:
+    struct place {
+        std::uint16_t generation = 0;
+        std::optional<T> object;
+    };
+
+    std::size_t max_;
+    std::size_t size_ = 0;
+    std::deque<place> places_;
+    std::vector<std::uint32_t> free_;
+};
+
+} // namespace sp::engine

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/transport/unixgram.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <utility>
+
+namespace sp::transport {
+namespace {
+
+constexpr std::size_t failures_max = 64;
+// The kernel's own names (autobind): a zero byte and five hexadecimal digits.
+constexpr std::size_t autobind_bytes = 5;
+
+struct unix_name {
+    sockaddr_un name{};
+    socklen_t length = sizeof(sa_family_t);
+};
+
+std::optional<unix_name> name_of(const std::string &path) noexcept
+{
+    unix_name n;
+    n.name.sun_family = AF_UNIX;
+    if (path.empty() || path.size() >= sizeof n.name.sun_path)
+        return std::nullopt;
+    std::memcpy(n.name.sun_path, path.data(), path.size());
+    n.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+    return n;
+}
+
+unix_name name_of(const sp_address &peer) noexcept
+{
+    unix_name n;
+    n.name.sun_family = AF_UNIX;
+    std::memcpy(n.name.sun_path + 1, peer.bytes, peer.length);
+    n.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + peer.length);
+    return n;
+}
+
+error path_error(const std::string &path)
+{
+    return error::numbered(2001, "the path of a unix socket has 1 to 107 bytes",
+                           std::to_string(path.size()) + " bytes: " + path);
+}
+
+error system_error(std::string what)
+{
+    const int number = errno;
+    if (number == EMFILE || number == ENFILE)
+        return error::numbered(2009, std::move(what), std::strerror(number));
+    if (number == EACCES || number == EPERM || number == EROFS)
+        return error::numbered(2022, std::move(what), std::strerror(number), "check the rights of the directory");
+    if (number == ENOENT || number == ENOTDIR)
+        return error::numbered(2026, std::move(what), std::strerror(number), "make the directory first");
+    return error::numbered(2037, std::move(what), std::strerror(number));
+}
+
+// Does a live socket own the path? Asked with a stream socket: a datagram socket there answers EPROTOTYPE and never
+// notices; a file that nobody listens on answers ECONNREFUSED.
+enum class owner : std::uint8_t { none, stale, alive };
+
+owner owner_of(const unix_name &n) noexcept
+{
+    struct ::stat status{};
+    if (::lstat(n.name.sun_path, &status) != 0)
+        return owner::none;
+    if (!S_ISSOCK(status.st_mode))
+        return owner::alive; // somebody's file: not ours to remove
+    descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (::connect(probe.get(), reinterpret_cast<const sockaddr *>(&n.name), n.length) == 0)
+        return owner::alive;
+    return errno == ECONNREFUSED ? owner::stale : owner::alive;
+}
+
+// Keeps two listeners that start together apart: held while the stale file is looked at and replaced.
+descriptor lock_directory(const std::string &path)
+{
+    const auto slash = path.rfind('/');
+    const std::string directory = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    descriptor lock(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (lock.get() >= 0)
+        while (::flock(lock.get(), LOCK_EX) != 0 && errno == EINTR) {
+        }
+    return lock;
+}
+
+} // namespace
+
+unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stats)
+    : fd_(std::move(fd)), path_(std::move(path)), listens_(listens), stats_(&stats), scratch_(packet_bytes_max),
+      room_(new std::byte[batch * packet_bytes_max])
+{
+    constexpr int buffer = 4 << 20; // what a queue of ten large packets needs; the kernel caps it by its own limit
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+}
+
+unixgram::~unixgram()
+{
+    struct ::stat status{};
+    if (fd_.get() >= 0 && listens_ && ::lstat(path_.c_str(), &status) == 0 && status.st_ino == inode_)
+        ::unlink(path_.c_str());
+}
+
+result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counters &stats)
+{
+    const auto name = name_of(path);
+    if (!name)
+        return std::unexpected(path_error(path));
+    descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd.get() < 0)
+        return std::unexpected(system_error("cannot open a unix socket"));
+    const auto lock = lock_directory(path);
+    switch (owner_of(*name)) {
+    case owner::alive:
+        return std::unexpected(error::numbered(2002, path + " is in use", "a live socket or another file is there"));
+    case owner::stale:
+        ::unlink(path.c_str());
+        break;
+    case owner::none:
+        break;
+    }
+    // The rights of the socket become the file's, less the umask; then chmod gives back what that took.
+    ::fchmod(fd.get(), mode & 0777);
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) != 0)
+        return std::unexpected(errno == EADDRINUSE
+                                   ? error::numbered(2002, path + " is in use", std::strerror(errno))
+                                   : system_error("cannot listen at " + path));
+    ::chmod(path.c_str(), mode & 0777);
+    unixgram t(std::move(fd), path, true, stats);
+    struct ::stat status{};
+    if (::lstat(path.c_str(), &status) == 0)
+        t.inode_ = status.st_ino;
+    return t;
+}
+
+result<unixgram> unixgram::dial(const std::string &path, counters &stats)
+{
+    if (!name_of(path))
+        return std::unexpected(path_error(path));
+    descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd.get() < 0)
+        return std::unexpected(system_error("cannot open a unix socket"));
+    const sa_family_t family = AF_UNIX; // only the family: the kernel chooses an abstract name
+    if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0)
+        return std::unexpected(system_error("cannot name a unix socket"));
+    return unixgram(std::move(fd), path, false, stats);
+}
+
+sp_address unixgram::listener_address() noexcept
+{
+    sp_address a{};
+    a.family = SP_FAMILY_UNIX;
+    return a;
+}
+
+// ---- receiving ----
+
+std::size_t unixgram::receive_batch() noexcept
+{
+    std::array<mmsghdr, batch> messages{};
+    std::array<iovec, batch> vectors;
+    std::array<sockaddr_un, batch> names;
+    for (std::size_t i = 0; i < batch; ++i) {
+        vectors[i] = {room_.get() + i * packet_bytes_max, packet_bytes_max};
+        messages[i].msg_hdr.msg_iov = &vectors[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+        messages[i].msg_hdr.msg_name = listens_ ? &names[i] : nullptr;
+        messages[i].msg_hdr.msg_namelen = listens_ ? sizeof names[i] : 0;
+        // No room for control data: descriptors that somebody sends are never installed here.
+    }
+    const int got = ::recvmmsg(fd_.get(), messages.data(), batch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
+    if (got <= 0)
+        return 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
+        const auto &header = messages[i].msg_hdr;
+        length_[i] = messages[i].msg_len;
+        flags_[i] = header.msg_flags;
+        from_[i] = listener_address();
+        if (!listens_)
+            continue;
+        const auto name_bytes = header.msg_namelen - std::min<std::size_t>(header.msg_namelen,
+                                                                           offsetof(sockaddr_un, sun_path));
+        if (name_bytes == autobind_bytes + 1 && names[i].sun_path[0] == 0) {
+            from_[i].length = autobind_bytes;
+            std::memcpy(from_[i].bytes, names[i].sun_path + 1, autobind_bytes);
+        } else {
+            length_[i] = 0; // not a dialer of ours: nobody to answer
+        }
+    }
+    return static_cast<std::size_t>(got);
+}
+
+std::span<const std::byte> unixgram::take(std::size_t i) noexcept
+{
+    if ((flags_[i] & MSG_CTRUNC) != 0)
+        stats_->add(stat::unixgram_descriptors);
+    if ((flags_[i] & MSG_TRUNC) != 0) {
+        stats_->add(stat::unixgram_truncated);
+        return {};
+    }
+    const std::span<const std::byte> packet(room_.get() + i * packet_bytes_max, length_[i]);
+    if (sp_check_packet(packet.data(), packet.data() + packet.size(), static_cast<__u32>(packet.size())) !=
+        SP_SHAPE_SP) {
+        stats_->add(stat::unixgram_malformed);
+        return {};
+    }
+    stats_->add(stat::unixgram_received);
+    return packet;
+}
+
+// ---- routes ----
+
+bool unixgram::reach() noexcept
+{
+    const auto name = name_of(path_);
+    if (::connect(fd_.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) == 0)
+        return true;
+    fail(listener_address(), errno == EACCES || errno == EPERM ? errc::permission_denied : errc::connection_refused);
+    return false;
+}
+
+std::optional<route_id> unixgram::open_route(const sp_address &peer) noexcept
+{
+    if (!listens_ && !reach())
+        return std::nullopt;
+    auto free = std::ranges::find_if(routes_, [](const route &r) { return !r.open; });
+    if (free == routes_.end()) {
+        if (routes_.size() == routes_max)
+            return std::nullopt;
+        free = routes_.emplace(routes_.end());
+    }
+    free->open = true;
+    free->peer = peer;
+    return static_cast<route_id>(free - routes_.begin());
+}
+
+void unixgram::close_route(route_id id) noexcept
+{
+    auto &r = routes_[static_cast<std::uint32_t>(id)];
+    drain(r);
+    waiting_ -= r.pending.size();
+    r = {};
+}
+
+// ---- sending ----
+
+unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std::byte> packet) noexcept
+{
+    const auto to = name_of(peer);
+    const auto sent = listens_ ? ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                                          reinterpret_cast<const sockaddr *>(&to.name), to.length)
+                               : ::send(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) {
+        stats_->add(stat::unixgram_sent);
+        return outcome::sent;
+    }
+    if (errno == EAGAIN || errno == ENOBUFS) {
+        stats_->add(stat::unixgram_queue_full);
+        return outcome::full;
+    }
+    stats_->add(stat::unixgram_send_failed);
+    fail(peer, errno == ECONNREFUSED || errno == ECONNRESET || errno == ENOENT || errno == ENOTCONN
+                   ? errc::connection_refused
+                   : errc::io_error);
+    return outcome::failed;
+}
+
+std::span<std::byte> unixgram::reserve(route_id id, std::size_t n) noexcept
+{
+    auto &r = routes_[static_cast<std::uint32_t>(id)];
+    if (!r.pending.empty())
+        drain(r);
+    if (r.pending.size() >= pending_max || n > packet_bytes_max)
+        return {};
+    return std::span(scratch_).first(n);
+}
+
+void unixgram::submit(route_id id, std::size_t n) noexcept
+{
+    auto &r = routes_[static_cast<std::uint32_t>(id)];
+    const auto packet = std::span<const std::byte>(scratch_).first(n);
+    if (r.pending.empty() && try_send(r.peer, packet) != outcome::full)
+        return;
+    r.pending.emplace_back(packet.begin(), packet.end());
+    ++waiting_;
+}
+
+void unixgram::drain(route &r) noexcept
+{
+    while (!r.pending.empty() && try_send(r.peer, r.pending.front()) != outcome::full) {
+        r.pending.pop_front();
+        --waiting_;
+    }
+}
+
+void unixgram::send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept
+{
+    (void)try_send(peer, packet); // best effort; what fails is counted
+}
+
+void unixgram::flush() noexcept
+{
+    if (waiting_ == 0)
+        return;
+    for (auto &r : routes_)
+        drain(r);
+}
+
+void unixgram::fail(const sp_address &peer, errc why) noexcept
+{
+    if (failures_.size() < failures_max)
+        failures_.emplace_back(peer, why);
+}
+
+std::optional<std::pair<sp_address, errc>> unixgram::next_failure() noexcept
+{
+    if (failures_.empty())
+        return std::nullopt;
+    const auto first = failures_.front();
+    failures_.pop_front();
+    return first;
+}
+
+} // namespace sp::transport

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Where a driver sleeps: until a descriptor is readable, another thread calls wake(), or a moment has come. One thread
+// sleeps at a time; wake() may come from any thread and is remembered.
+#pragma once
+
+#include "sp/error.hpp"
+#include "userspace/transport/descriptor.hpp"
+
+#include <chrono>
+
+namespace sp::transport {
+
+class waiter {
+public:
+    [[nodiscard]] static result<waiter> open();
+
+    [[nodiscard]] result<void> add(int fd);
+    void remove(int fd) noexcept;
+
+    // True when something happened, false when `until` has come. instant::max(): no end.
+    bool sleep(std::chrono::steady_clock::time_point now, std::chrono::steady_clock::time_point until) noexcept;
+    void wake() noexcept;
+
+    [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
+
+private:
+    waiter(descriptor epoll, descriptor event) noexcept : epoll_(std::move(epoll)), event_(std::move(event)) {}
+
+    descriptor epoll_, event_;
+};
+
+} // namespace sp::transport

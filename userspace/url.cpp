@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/url.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+#include <vector>
+
+namespace sp {
+namespace {
+
+std::size_t distance(std::string_view a, std::string_view b)
+{
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i;
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const auto substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+        }
+    }
+    return row.back();
+}
+
+std::string quoted(std::string_view s)
+{
+    return '"' + std::string(s) + '"';
+}
+
+std::unexpected<error> bad(std::string what, std::string why = {}, std::string fix = {})
+{
+    return std::unexpected(error::numbered(2001, std::move(what), std::move(why), std::move(fix)));
+}
+
+std::unexpected<error> unknown(std::string_view kind, std::string_view word,
+                               std::initializer_list<std::string_view> known)
+{
+    std::string list;
+    for (const auto k : known)
+        list += (list.empty() ? "" : " ") + std::string(k);
+    const auto near = nearest(word, known);
+    return bad("unknown " + std::string(kind) + ' ' + quoted(word) + " (known: " + list + ")", "",
+               near.empty() ? "use one of: " + list : "did you mean " + std::string(near) + "?");
+}
+
+result<void> read_key(url &u, std::string_view key, std::string_view value)
+{
+    if (key == "io") {
+        if (value == "auto")
+            u.io = io_path::automatic;
+        else if (value == "xdp")
+            u.io = io_path::xdp;
+        else if (value == "kernel")
+            u.io = io_path::kernel;
+        else
+            return unknown("value of io", value, {"auto", "xdp", "kernel"});
+        return {};
+    }
+    if (key == "if") {
+        if (value.empty() || value.size() > 15)
+            return bad("the name of an interface has 1 to 15 characters", "if=" + std::string(value));
+        u.interface = value;
+        return {};
+    }
+    if (key == "encap" && value == "udp")
+        return std::unexpected(error::numbered(2025, "encap=udp is not in this version",
+                                               "the XDP program steers such packets, the link does not send them yet",
+                                               "leave it out"));
+    if (key == "encap")
+        return unknown("value of encap", value, {"udp"});
+    return unknown("query key", key, {"io", "if", "encap"});
+}
+
+result<void> read_query(url &u, std::string_view query)
+{
+    while (!query.empty()) {
+        const auto end = std::min(query.find('&'), query.size());
+        const auto pair = query.substr(0, end);
+        query.remove_prefix(std::min(end + 1, query.size()));
+        const auto equals = std::min(pair.find('='), pair.size());
+        if (auto read = read_key(u, pair.substr(0, equals), pair.substr(std::min(equals + 1, pair.size()))); !read)
+            return read;
+    }
+    return {};
+}
+
+result<url> parse_ip(std::string_view rest, std::string_view text)
+{
+    url u{.scheme = scheme::ip, .path = {}, .host = {}, .interface = {}};
+    if (const auto mark = rest.find('?'); mark != std::string_view::npos) {
+        if (auto read = read_query(u, rest.substr(mark + 1)); !read)
+            return std::unexpected(read.error());
+        rest = rest.substr(0, mark);
+    }
+    const auto colon = rest.rfind(':');
+    const bool bracketed = rest.starts_with('[');
+    if (colon == std::string_view::npos || (bracketed && (colon == 0 || rest[colon - 1] != ']')))
+        return bad("no port in " + quoted(text), "", "write ip://HOST:PORT, an IPv6 address in brackets");
+    auto host = rest.substr(0, colon);
+    const auto port = rest.substr(colon + 1);
+    if (bracketed)
+        host = host.substr(1, host.size() - 2);
+    else if (host.contains(':'))
+        return bad("an IPv6 address needs brackets: " + quoted(text), "", "write ip://[ADDRESS]:PORT");
+    if (host.empty())
+        return bad("no host in " + quoted(text), "", "write ip://0.0.0.0:PORT to listen on every address");
+    const auto parsed = std::from_chars(port.data(), port.data() + port.size(), u.port);
+    if (port.empty() || parsed.ec != std::errc{} || parsed.ptr != port.data() + port.size())
+        return bad(quoted(port) + " is not a port", "a port is a number from 0 to 65535",
+                   "write ip://HOST:PORT");
+    u.host = host;
+    return u;
+}
+
+} // namespace
+
+std::string_view nearest(std::string_view word, std::initializer_list<std::string_view> candidates)
+{
+    std::string_view best;
+    std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+    for (const auto candidate : candidates)
+        if (const auto d = distance(word, candidate); d < best_distance) {
+            best = candidate;
+            best_distance = d;
+        }
+    return best;
+}
+
+result<url> parse_url(std::string_view text)
+{
+    const auto colon = text.find("://");
+    if (colon == std::string_view::npos)
+        return bad(quoted(text) + " is not a URL", "", "write ip://HOST:PORT or unixgram:///path");
+    const auto name = text.substr(0, colon);
+    const auto rest = text.substr(colon + 3);
+    if (name == "ip")
+        return parse_ip(rest, text);
+    if (name == "unixgram") {
+        if (rest.contains('?'))
+            return bad("unixgram takes no query", std::string(text), "leave out everything from the question mark on");
+        if (!rest.starts_with('/'))
+            return bad("unixgram needs an absolute path: " + quoted(text), "", "write unixgram:///path");
+        return url{.scheme = scheme::unixgram, .path = std::string(rest), .host = {}, .interface = {}};
+    }
+    if (name == "ipc" || name == "abstract" || name == "tcp")
+        return std::unexpected(error::numbered(2025, std::string(name) + ":// is not in this version",
+                                               "streams towards NNG come in a later one", "use ip:// or unixgram://"));
+    return unknown("transport", name, {"ip", "unixgram", "ipc", "abstract", "tcp"});
+}
+
+} // namespace sp
