@@ -77,8 +77,10 @@ public:
     [[nodiscard]] nexthop &routing() noexcept { return nexthop_; }
     [[nodiscard]] std::uint8_t protocol() const noexcept { return protocol_; }
     [[nodiscard]] const service_ports &ports() const noexcept { return ports_; }
+    [[nodiscard]] sp_address peer(route_id route) const noexcept;
     // Empty while the kernel knows no way.
     [[nodiscard]] const std::optional<next_hop> &hop(route_id route) const noexcept;
+    [[nodiscard]] std::uint64_t hop_version(route_id route) const noexcept;
     [[nodiscard]] std::uint64_t hops_version() const noexcept { return hops_version_; } // moves with any hop
     void heard(const sp_address &peer, const sp_address &at) noexcept;
 
@@ -100,6 +102,7 @@ private:
         envelope to;
         std::optional<next_hop> hop;
         std::uint64_t generation = 0; // of nexthop_ when the hop was asked for; 0: ask again
+        std::uint64_t version = 0;    // of the hop
         std::size_t packet_max = 0;
         bool open = false;
     };

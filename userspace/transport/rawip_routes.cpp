@@ -100,6 +100,7 @@ std::optional<route_id> rawip::open_route(const sp_address &peer) noexcept
     r.open = true;
     r.generation = nexthop_.generation();
     r.hop = *hop;
+    r.version = ++hops_version_;
     r.packet_max = packet_bytes(hop->mtu, peer);
     hot_.ipv6 |= peer.family == SP_FAMILY_IPV6;
     if (free_routes_.empty()) {
@@ -126,6 +127,12 @@ std::size_t rawip::packet_max(route_id id) const noexcept
     return r ? r->packet_max : 0;
 }
 
+sp_address rawip::peer(route_id id) const noexcept
+{
+    const auto *r = find(id);
+    return r ? r->peer : sp_address{};
+}
+
 const std::optional<next_hop> &rawip::hop(route_id id) const noexcept
 {
     static constexpr std::optional<next_hop> none;
@@ -133,10 +140,16 @@ const std::optional<next_hop> &rawip::hop(route_id id) const noexcept
     return r ? r->hop : none;
 }
 
+std::uint64_t rawip::hop_version(route_id id) const noexcept
+{
+    const auto *r = find(id);
+    return r ? r->version : 0;
+}
+
 void rawip::refresh(route &r) noexcept
 {
     r.generation = nexthop_.generation();
-    ++hops_version_;
+    r.version = ++hops_version_;
     const auto hop = nexthop_.resolve(r.peer, r.local);
     r.hop.reset();
     if (!hop)
