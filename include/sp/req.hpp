@@ -8,6 +8,8 @@
 
 namespace sp::inline v1 {
 
+class req;
+
 // One conversation of its own over the socket's peers: at most one request at a time. Used by one thread at a time,
 // except cancel(), which ends a recv() of another thread.
 class req_context {
@@ -26,7 +28,7 @@ public:
     void cancel() noexcept;
 
 private:
-    friend struct detail::access;
+    friend class req;
     req_context(std::shared_ptr<detail::socket_core> core, std::uint32_t context) noexcept
         : core_(std::move(core)), context_(context)
     {}

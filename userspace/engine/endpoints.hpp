@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-namespace sp::engine {
+namespace sp::core {
 
 template <transport Transport>
 std::size_t engine<Transport>::add_transport(Transport transport)
@@ -386,4 +386,4 @@ instant engine<Transport>::next_deadline() const noexcept
     return timers_.next();
 }
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -22,7 +22,7 @@
 #include <optional>
 #include <vector>
 
-namespace sp::engine {
+namespace sp::core {
 
 // So many events per second, no more; what is over is not remembered.
 class budget {
@@ -168,7 +168,7 @@ private:
     budget answers_{100};
 };
 
-} // namespace sp::engine
+} // namespace sp::core
 
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/packets.hpp"

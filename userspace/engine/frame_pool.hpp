@@ -15,7 +15,7 @@
 #include <new>
 #include <vector>
 
-namespace sp::engine {
+namespace sp::core {
 
 using protocol::frame_id;
 
@@ -149,4 +149,4 @@ private:
     alignas(64) std::atomic<frame *> returned_ = nullptr;
 };
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -18,7 +18,7 @@
 #include <variant>
 #include <vector>
 
-namespace sp::engine {
+namespace sp::core {
 
 using protocol::pipe_id;
 
@@ -122,4 +122,4 @@ struct socket {
     instant scheduled = instant::max();
 };
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace sp::engine {
+namespace sp::core {
 
 template <transport Transport>
 void engine<Transport>::on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
@@ -250,4 +250,4 @@ void engine<Transport>::on_reset(const sp_address &from, std::span<const std::by
     settle_touched(now);
 }
 
-} // namespace sp::engine
+} // namespace sp::core

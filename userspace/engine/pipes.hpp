@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-namespace sp::engine {
+namespace sp::core {
 
 template <transport Transport>
 engine<Transport>::engine(const engine_config &config, instant now)
@@ -378,4 +378,4 @@ auto engine<Transport>::with(socket_id id, instant now, F &&f)
     return value;
 }
 
-} // namespace sp::engine
+} // namespace sp::core

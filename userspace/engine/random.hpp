@@ -9,7 +9,7 @@
 #include <cstring>
 #include <sodium.h>
 
-namespace sp::engine {
+namespace sp::core {
 
 class random_source {
 public:
@@ -49,4 +49,4 @@ private:
     std::size_t used_ = words_.size();
 };
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-namespace sp::engine {
+namespace sp::core {
 
 template <class T, class Id>
 class slab {
@@ -89,4 +89,4 @@ private:
     std::vector<std::uint32_t> free_;
 };
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-namespace sp::engine {
+namespace sp::core {
 
 using instant = std::chrono::steady_clock::time_point;
 
@@ -50,4 +50,4 @@ private:
     std::vector<timer> heap_;
 };
 
-} // namespace sp::engine
+} // namespace sp::core

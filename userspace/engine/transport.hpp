@@ -18,7 +18,7 @@
 #include <span>
 #include <string_view>
 
-namespace sp::engine {
+namespace sp::core {
 
 // hot: only what costs no system call when nothing is there. full: look everywhere, reap, read netlink. The driver
 // asks for a full sweep after every sleep and at least once a millisecond; a transport decides what each means.
@@ -52,4 +52,4 @@ concept transport = requires(T t, const T c, const sp_address &peer, route_id ro
     { c.wake_fd() } noexcept -> std::same_as<int>;                  // readable when receive() may find something
 };
 
-} // namespace sp::engine
+} // namespace sp::core

@@ -242,6 +242,7 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
         return refuse(stat::socket_foreign_reply);
     finish(c, request_state::ready, out);
     c.frame = frame;
+    c.sent_on = pipe;
 }
 
 // The request is over: its frame goes, its id is remembered as ended.
@@ -288,12 +289,26 @@ std::uint32_t req_machine::serial(context_id id) const noexcept
     return c ? c->serial : 0;
 }
 
-frame_id req_machine::take_reply(context_id id) noexcept
+bool req_machine::begin_receive(context_id id) noexcept
+{
+    auto *c = find(id);
+    if (!c || c->receiving || c->state == request_state::idle)
+        return false;
+    return c->receiving = true;
+}
+
+void req_machine::end_receive(context_id id) noexcept
+{
+    if (auto *c = find(id))
+        c->receiving = false;
+}
+
+req_machine::reply req_machine::take_reply(context_id id) noexcept
 {
     auto *c = find(id);
     SP_INVARIANT(c && c->state == request_state::ready);
     c->state = request_state::idle;
-    return std::exchange(c->frame, no_frame);
+    return {std::exchange(c->frame, no_frame), c->sent_on};
 }
 
 errc req_machine::take_failure(context_id id) noexcept

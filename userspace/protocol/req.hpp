@@ -61,8 +61,16 @@ public:
 
     [[nodiscard]] request_state state(context_id context) const noexcept;
     [[nodiscard]] std::uint32_t serial(context_id context) const noexcept; // another request: another number
-    [[nodiscard]] frame_id take_reply(context_id context) noexcept;        // state must be ready; then idle
+    struct reply {
+        frame_id frame; // the caller's now
+        pipe_id pipe;   // that it came by
+    };
+    [[nodiscard]] reply take_reply(context_id context) noexcept;           // state must be ready; then idle
     [[nodiscard]] errc take_failure(context_id context) noexcept;          // state must be failed; then idle
+
+    // At most one receiver per context; false when there is one, or nothing to receive.
+    [[nodiscard]] bool begin_receive(context_id context) noexcept;
+    void end_receive(context_id context) noexcept;
 
     void on_deadline(instant now);
     [[nodiscard]] instant next_deadline() const noexcept { return earliest_; }
@@ -88,6 +96,7 @@ private:
         bool queued = false; // waits in queue_ for a pipe, for the first time or again
         bool sent = false;
         bool doomed = false; // listed in doomed_
+        bool receiving = false;
         request_state state = request_state::idle;
         errc failure{};
         std::uint8_t carriers = 0;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Any transport, as the engine's one transport type: a switch over the three kinds, decided per call. Part of the
+// composition root; together with an AF_XDP transport it keeps the steering that feeds it.
+#pragma once
+
+#include "userspace/engine/transport.hpp"
+#include "userspace/transport/rawip.hpp"
+#include "userspace/transport/unixgram.hpp"
+#include "userspace/transport/xdp.hpp"
+#include "userspace/xdp/steer.hpp"
+
+#include <memory>
+#include <variant>
+
+namespace sp {
+
+class carrier {
+    template <class F>
+    decltype(auto) visit(F &&f)
+    {
+        return std::visit(std::forward<F>(f), any_);
+    }
+    template <class F>
+    decltype(auto) visit(F &&f) const
+    {
+        return std::visit(std::forward<F>(f), any_);
+    }
+
+public:
+    explicit carrier(transport::unixgram t) : any_(std::move(t)) {}
+    explicit carrier(transport::rawip t) : any_(std::move(t)) {}
+    carrier(transport::xdp t, xdp::steering program)
+        : program_(std::make_unique<xdp::steering>(std::move(program))), any_(std::move(t))
+    {}
+
+    template <class Sink>
+    std::size_t receive(Sink &&sink, std::size_t n, core::sweep how, std::int64_t now) noexcept
+    {
+        return visit([&](auto &t) { return t.receive(sink, n, how, now); });
+    }
+    std::optional<route_id> open_route(const sp_address &peer) noexcept
+    {
+        return visit([&](auto &t) { return t.open_route(peer); });
+    }
+    void close_route(route_id route) noexcept
+    {
+        visit([&](auto &t) { t.close_route(route); });
+    }
+    std::span<std::byte> reserve(route_id route, std::size_t n) noexcept
+    {
+        return visit([&](auto &t) { return t.reserve(route, n); });
+    }
+    void submit(route_id route, std::size_t n) noexcept
+    {
+        visit([&](auto &t) { t.submit(route, n); });
+    }
+    void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept
+    {
+        visit([&](auto &t) { t.send_to(peer, packet); });
+    }
+    void flush() noexcept
+    {
+        visit([](auto &t) { t.flush(); });
+    }
+    [[nodiscard]] bool stalled() const noexcept
+    {
+        return visit([](const auto &t) {
+            if constexpr (requires { t.stalled(); })
+                return t.stalled();
+            else
+                return false;
+        });
+    }
+    std::optional<std::pair<sp_address, errc>> next_failure() noexcept
+    {
+        return visit([](auto &t) { return t.next_failure(); });
+    }
+    [[nodiscard]] std::size_t packet_max(route_id route) const noexcept
+    {
+        return visit([&](const auto &t) { return t.packet_max(route); });
+    }
+    [[nodiscard]] std::string_view name(route_id route) const noexcept
+    {
+        return visit([&](const auto &t) { return t.name(route); });
+    }
+    [[nodiscard]] bool certain() const noexcept
+    {
+        return visit([](const auto &t) { return t.certain(); });
+    }
+    [[nodiscard]] int wake_fd() const noexcept
+    {
+        return visit([](const auto &t) { return t.wake_fd(); });
+    }
+
+    // The one kind that a caller knows it is, or null.
+    template <class T>
+    [[nodiscard]] T *as() noexcept
+    {
+        return std::get_if<T>(&any_);
+    }
+    [[nodiscard]] const xdp::steering *program() const noexcept { return program_.get(); }
+
+private:
+    std::unique_ptr<xdp::steering> program_; // outlives the sockets in its maps
+    std::variant<transport::unixgram, transport::rawip, transport::xdp> any_;
+};
+
+static_assert(core::transport<carrier>);
+
+} // namespace sp

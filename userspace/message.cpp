@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Messages, loans and requests: who owns a buffer, and how it goes back.
+#include "userspace/socket_core.hpp"
+
+#include <utility>
+
+namespace sp::inline v1 {
+
+// ---- message ----
+
+message::message(message &&other) noexcept
+    : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
+      body_(std::exchange(other.body_, {})), pipe_(other.pipe_), transport_(other.transport_)
+{}
+
+message &message::operator=(message &&other) noexcept
+{
+    if (this != &other) {
+        if (frame_)
+            node_->give_back(static_cast<core::frame *>(frame_));
+        node_ = std::move(other.node_);
+        frame_ = std::exchange(other.frame_, nullptr);
+        body_ = std::exchange(other.body_, {});
+        pipe_ = other.pipe_;
+        transport_ = other.transport_;
+    }
+    return *this;
+}
+
+message::~message()
+{
+    if (frame_)
+        node_->give_back(static_cast<core::frame *>(frame_));
+}
+
+// ---- loan ----
+
+loan::loan(loan &&other) noexcept
+    : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
+      body_(std::exchange(other.body_, {}))
+{}
+
+loan &loan::operator=(loan &&other) noexcept
+{
+    if (this != &other) {
+        if (frame_)
+            node_->give_back(static_cast<core::frame *>(frame_));
+        node_ = std::move(other.node_);
+        frame_ = std::exchange(other.frame_, nullptr);
+        body_ = std::exchange(other.body_, {});
+    }
+    return *this;
+}
+
+loan::~loan()
+{
+    if (frame_)
+        node_->give_back(static_cast<core::frame *>(frame_));
+}
+
+// ---- request ----
+
+request::request(request &&other) noexcept
+    : message(std::move(other)), home_(std::move(other.home_)), ticket_(other.ticket_)
+{}
+
+request &request::operator=(request &&other) noexcept
+{
+    if (this != &other) {
+        drop();
+        message::operator=(std::move(other));
+        home_ = std::move(other.home_);
+        ticket_ = other.ticket_;
+    }
+    return *this;
+}
+
+request::~request()
+{
+    drop();
+}
+
+// Nobody will answer it.
+void request::drop() noexcept
+{
+    if (!home_)
+        return;
+    const auto home = std::move(home_);
+    const auto held = home->home()->claim();
+    if (home->unusable())
+        return;
+    home->engine().with<protocol::rep_machine>(home->id(), engine_clock::now(), [&](auto &rep, auto &out) {
+        rep.abandon(static_cast<protocol::ticket_id>(ticket_), out);
+        return true;
+    });
+}
+
+namespace {
+
+// Gives the frame to the machine, waiting while the asker's pipe has no room. On an error the frame is released.
+std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held, protocol::ticket_id ticket,
+                           core::frame &f, const wait &how_long)
+{
+    std::optional<errc> refused;
+    const auto attempt = [&] {
+        if (home.closed()) {
+            refused = errc::closed;
+            return true;
+        }
+        const auto now = engine_clock::now();
+        refused = home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
+            return rep.reply(ticket, f.id, f.size, now, out);
+        });
+        return refused != errc::would_block;
+    };
+    const auto outcome = home.home()->run_until(held, how_long, attempt);
+    home.engine().flush();
+    if (outcome)
+        refused = outcome;
+    if (refused)
+        home.engine().pool().release(f.id);
+    return refused;
+}
+
+bool may_try_again(errc why)
+{
+    return why == errc::would_block || why == errc::timed_out || why == errc::canceled;
+}
+
+} // namespace
+
+result<loan> request::loan(std::size_t size, wait how_long)
+{
+    if (!home_)
+        return std::unexpected(errc::invalid_state);
+    auto held = home_->home()->claim();
+    if (auto why = home_->unusable())
+        return std::unexpected(*why);
+    auto f = home_->frame_for(held, size, how_long);
+    if (!f)
+        return std::unexpected(f.error());
+    return detail::access::make_loan(home_->home(), **f);
+}
+
+result<void> request::reply(payload body, wait how_long) &&
+{
+    if (!home_)
+        return std::unexpected(errc::invalid_state);
+    auto held = home_->home()->claim();
+    if (auto why = home_->unusable())
+        return std::unexpected(*why);
+    auto f = home_->frame_of(held, body.view(), how_long);
+    if (!f)
+        return std::unexpected(f.error());
+    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), **f, how_long);
+    held.unlock();
+    if (refused && may_try_again(*refused))
+        return std::unexpected(*refused);
+    if (refused)
+        drop();
+    home_.reset();
+    if (refused)
+        return std::unexpected(*refused);
+    return {};
+}
+
+result<void> request::reply(sp::loan &&body) &&
+{
+    if (!home_)
+        return std::unexpected(errc::invalid_state);
+    auto held = home_->home()->claim();
+    auto *f = detail::access::take(body);
+    if (!f)
+        return std::unexpected(errc::invalid_argument);
+    if (auto why = home_->unusable()) {
+        home_->engine().pool().release(f->id);
+        return std::unexpected(*why);
+    }
+    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), *f, forever);
+    held.unlock();
+    if (refused)
+        drop();
+    home_.reset();
+    if (refused)
+        return std::unexpected(*refused);
+    return {};
+}
+
+} // namespace sp::inline v1

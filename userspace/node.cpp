@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/node.hpp"
+
+#include <csignal>
+#include <cstdlib>
+#include <pthread.h>
+#include <sodium.h>
+#include <string_view>
+#include <unistd.h>
+
+namespace sp::inline v1::detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+// While an application calls, it polls by itself; after this much quiet the keeper takes over.
+constexpr auto keeper_patience = 5ms;
+// A hot sweep does not look at everything: a full one is due this often, and after every sleep.
+constexpr auto full_sweep_every = 1ms;
+// A transport holds packets that the system would not take, and only time tells when it will.
+constexpr auto stalled_retry = 200us;
+
+std::atomic<std::uint32_t> fork_generation = 0;
+
+void watch_forks() noexcept
+{
+    static const int registered = ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
+    (void)registered;
+}
+
+sp::core::engine_config config_of(const engine_options &options)
+{
+    sp::core::engine_config config;
+    config.memory_max = options.memory_max;
+    randombytes_buf(config.seed.data(), config.seed.size());
+    return config;
+}
+
+void relax() noexcept
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
+
+} // namespace
+
+result<std::shared_ptr<node>> node::open(const engine_options &options)
+{
+    if (sodium_init() < 0)
+        return std::unexpected(error::numbered(9001, "libsodium cannot be used"));
+    watch_forks();
+    auto waiter = transport::waiter::open();
+    if (!waiter)
+        return std::unexpected(waiter.error());
+    auto chosen = options;
+    if (const char *word = std::getenv("SP_INSECURE"); word && std::string_view(word) == "1")
+        chosen.insecure = true;
+    auto made = std::make_shared<node>(chosen, std::move(*waiter));
+    if (chosen.driver == driver::caller) {
+        sigset_t all, before; // signals belong to the application's threads
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_BLOCK, &all, &before);
+        made->keeper_ = std::jthread([n = made.get()] { n->keep(); });
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+    return made;
+}
+
+result<std::shared_ptr<node>> node::shared()
+{
+    static std::mutex guard;
+    static std::weak_ptr<node> own;
+    const std::lock_guard hold(guard);
+    if (auto existing = own.lock(); existing && !existing->forked())
+        return existing;
+    auto made = open({});
+    if (made)
+        own = *made;
+    return made;
+}
+
+node::node(const engine_options &options, transport::waiter waiter)
+    : options_(options), waiter_(std::move(waiter)), engine_(config_of(options), engine_clock::now()),
+      transports_(engine_, waiter_, options_), fork_generation_(fork_generation.load())
+{}
+
+node::~node()
+{
+    if (!keeper_.joinable())
+        return;
+    if (forked()) { // the thread lives in the parent only
+        keeper_.detach();
+        return;
+    }
+    {
+        const auto held = claim();
+        stopping_ = true;
+        park_.notify_all();
+        waiter_.wake();
+    }
+    keeper_.join();
+}
+
+node::lock node::claim() noexcept
+{
+    claims_waiting_.fetch_add(1, std::memory_order_relaxed);
+    lock held(mutex_);
+    claims_waiting_.fetch_sub(1, std::memory_order_relaxed);
+    return held;
+}
+
+bool node::forked() const noexcept
+{
+    return fork_generation_ != fork_generation.load(std::memory_order_relaxed);
+}
+
+std::size_t node::turn(instant now) noexcept
+{
+    const bool full = look_everywhere_ || now - full_at_ >= full_sweep_every;
+    look_everywhere_ = false;
+    if (full)
+        full_at_ = now;
+    const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot);
+    if (work > 0 && followers_ > 0)
+        follow_.notify_all();
+    return work;
+}
+
+std::size_t node::turn_everywhere(instant now) noexcept
+{
+    look_everywhere_ = true;
+    return turn(now);
+}
+
+// Somebody who waits may find it done, and the sleeper may have to wake earlier than it thought.
+void node::changed() noexcept
+{
+    if (followers_ > 0)
+        follow_.notify_all();
+    if (leading_)
+        waiter_.wake();
+}
+
+instant node::next_deadline() const noexcept
+{
+    auto at = engine_.next_deadline();
+    if (transports_.stalled())
+        at = std::min(at, engine_clock::now() + stalled_retry);
+    return at;
+}
+
+void node::enter(instant now) noexcept
+{
+    ++callers_;
+    active_at_ = now;
+    if (keeper_leads_)
+        waiter_.wake(); // it must not be woken by packets that we are about to poll for
+}
+
+void node::leave() noexcept
+{
+    --callers_;
+    active_at_ = engine_clock::now();
+    if (followers_ > 0 && !leading_)
+        follow_.notify_one();
+    if (keeper_parked_)
+        park_.notify_one();
+}
+
+// Stays awake for a while with the lock, and lends it to whoever asks. Says when the time to sleep has come.
+node::step node::spin(lock &held, instant now, instant spin_until) noexcept
+{
+    active_at_ = now;
+    if (claims_waiting_.load(std::memory_order_relaxed) > 0) {
+        held.unlock();
+        for (int i = 0; i < 256 && claims_waiting_.load(std::memory_order_relaxed) > 0; ++i)
+            relax();
+        if (claims_waiting_.load(std::memory_order_relaxed) > 0)
+            std::this_thread::yield();
+        held.lock();
+        return step::again;
+    }
+    relax();
+    return options_.waiting == waiting::spin || now < spin_until ? step::again : step::sleep;
+}
+
+void node::sleep(lock &held, instant now, instant until) noexcept
+{
+    if (leading_) {
+        ++followers_;
+        if (until == instant::max())
+            follow_.wait(held);
+        else
+            follow_.wait_until(held, until);
+        --followers_;
+        return;
+    }
+    leading_ = true;
+    woken_for_ = std::min(until, next_deadline());
+    held.unlock();
+    waiter_.sleep(now, woken_for_);
+    held.lock();
+    leading_ = false;
+    woken_for_ = instant::max();
+    look_everywhere_ = true;
+}
+
+void node::keep() noexcept
+{
+    auto held = claim();
+    while (!stopping_) {
+        if (callers_ > 0 && (leading_ || followers_ > 0)) { // an application's thread sleeps for all
+            keeper_parked_ = true;
+            park_.wait(held);
+            keeper_parked_ = false;
+            continue;
+        }
+        auto now = engine_clock::now();
+        if (callers_ > 0 || now - active_at_ < keeper_patience) {
+            park_.wait_for(held, keeper_patience);
+            continue;
+        }
+        turn(now);
+        leading_ = keeper_leads_ = true;
+        woken_for_ = next_deadline();
+        held.unlock();
+        waiter_.sleep(now, woken_for_);
+        held.lock();
+        leading_ = keeper_leads_ = false;
+        look_everywhere_ = true;
+        if (callers_ == 0)
+            turn(engine_clock::now());
+        if (followers_ > 0)
+            follow_.notify_all();
+    }
+}
+
+} // namespace sp::inline v1::detail

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A node: one engine, the lock that lends it to one thread at a time, and who drives it. The thread inside a call
+// drives (it polls, spins, then sleeps for all); others in a call meanwhile follow, asleep, until their condition may
+// hold or they are needed. While nobody is in a call, the keeper thread drives, so that acknowledgements, keep-alives
+// and new connections go on while the application computes; it leaves at the first call and costs nothing while
+// somebody else drives.
+//
+// Lock: every member except open(), shared() and the constructor's is used with the lock held, got by claim().
+#pragma once
+
+#include "sp/engine.hpp"
+#include "userspace/carrier.hpp"
+#include "userspace/engine/engine.hpp"
+#include "userspace/transport/waiter.hpp"
+#include "userspace/transports.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <thread>
+
+namespace sp::inline v1::detail {
+
+class node {
+public:
+    using engine_type = sp::core::engine<carrier>;
+    using lock = std::unique_lock<std::mutex>;
+
+    [[nodiscard]] static result<std::shared_ptr<node>> open(const engine_options &options);
+    [[nodiscard]] static result<std::shared_ptr<node>> shared(); // the process's own: made with its first socket
+    node(const engine_options &options, transport::waiter waiter);
+    ~node();
+
+    // From any thread. A thread that spins with the lock sees that somebody waits for it, and lends it.
+    [[nodiscard]] lock claim() noexcept;
+    [[nodiscard]] bool forked() const noexcept; // the process that made the node is not this one
+
+    [[nodiscard]] engine_type &engine() noexcept { return engine_; }
+    [[nodiscard]] transports &roads() noexcept { return transports_; }
+    [[nodiscard]] const engine_options &options() const noexcept { return options_; }
+
+    // Drives or follows until done() holds: nothing, or why it never did (would_block, timed_out, canceled). done()
+    // is called with the lock held, whenever anything may have changed.
+    template <class Done>
+    [[nodiscard]] std::optional<errc> run_until(lock &held, const wait &how_long, Done done);
+
+    // One turn now, and everybody who waits looks again. For calls that changed something without waiting.
+    std::size_t turn(instant now) noexcept;
+    std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
+    void changed() noexcept;
+
+    [[nodiscard]] instant next_deadline() const noexcept;
+    [[nodiscard]] int fd() const noexcept { return waiter_.fd(); }
+
+    // From any thread, without the lock.
+    void give_back(sp::core::frame *f) noexcept { engine_.pool().give_back(f); }
+
+private:
+    enum class step : bool { again, sleep };
+
+    void enter(instant now) noexcept;
+    void leave() noexcept;
+    [[nodiscard]] step spin(lock &held, instant now, instant spin_until) noexcept;
+    void sleep(lock &held, instant now, instant until) noexcept;
+    void keep() noexcept;
+
+    engine_options options_;
+    std::mutex mutex_;
+    std::atomic<int> claims_waiting_ = 0;
+    transport::waiter waiter_;
+    engine_type engine_;
+    transports transports_;
+    std::uint32_t fork_generation_;
+
+    bool leading_ = false;        // somebody sleeps in waiter_
+    bool keeper_leads_ = false;   // and it is the keeper
+    bool keeper_parked_ = false;
+    bool stopping_ = false;
+    bool look_everywhere_ = true; // the next turn is a full sweep
+    int followers_ = 0;
+    int callers_ = 0;             // threads inside run_until
+    instant full_at_{};           // the latest full sweep
+    instant active_at_{};         // the latest turn of an application's thread
+    instant woken_for_ = instant::max(); // what the sleeper will wake for by itself
+    std::condition_variable follow_, park_;
+    std::jthread keeper_;
+};
+
+// ---- templates ----
+
+template <class Done>
+std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
+{
+    if (done())
+        return std::nullopt;
+    auto now = engine_clock::now();
+    const auto until = how_long.deadline(now);
+    if (how_long.never()) {
+        turn(now);
+        return done() ? std::nullopt : std::optional(errc::would_block);
+    }
+    // A stop must reach us wherever we wait; the callback runs in the stopper's thread.
+    std::optional<std::stop_callback<std::function<void()>>> on_stop;
+    if (how_long.stop().stop_possible()) {
+        held.unlock();
+        on_stop.emplace(how_long.stop(), [this] {
+            const auto stopper = claim();
+            changed();
+        });
+        held.lock();
+    }
+    static constexpr auto spin_time = std::chrono::microseconds(50); // about two wake-ups from another CPU
+    enter(now);
+    std::optional<errc> outcome;
+    auto spin_until = options_.waiting == waiting::block ? now : now + spin_time;
+    for (;;) {
+        const auto work = turn(now);
+        if (done())
+            break;
+        if (how_long.stop().stop_requested()) {
+            outcome = errc::canceled;
+            break;
+        }
+        if (now >= until) {
+            outcome = errc::timed_out;
+            break;
+        }
+        if (work > 0 && options_.waiting != waiting::block)
+            spin_until = now + spin_time;
+        if (spin(held, now, spin_until) == step::sleep) {
+            sleep(held, now, until);
+            now = engine_clock::now();
+            if (options_.waiting != waiting::block)
+                spin_until = now + spin_time;
+            continue;
+        }
+        now = engine_clock::now();
+    }
+    leave();
+    if (on_stop) {
+        held.unlock(); // its destructor waits for a callback that is running and wants the lock
+        on_stop.reset();
+        held.lock();
+    }
+    return outcome;
+}
+
+} // namespace sp::inline v1::detail

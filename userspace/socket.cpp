@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The composition root of a socket: options, endpoints, peers and the end. Here protocol, engine and transport are
+// named together; the calls of the roles are in req.cpp and rep.cpp.
+#include "userspace/socket_core.hpp"
+
+#include "userspace/address.hpp"
+#include "userspace/link/stranger.hpp"
+
+#include <cstring>
+
+namespace sp::inline v1 {
+namespace detail {
+namespace {
+
+std::string role_name(std::uint16_t protocol)
+{
+    switch (protocol) {
+    case 0x10:
+        return "PAIR v0";
+    case 0x11:
+        return "PAIR";
+    case 0x20:
+        return "PUB";
+    case 0x21:
+        return "SUB";
+    case 0x30:
+        return "REQ";
+    case 0x31:
+        return "REP";
+    case 0x50:
+        return "PUSH";
+    case 0x51:
+        return "PULL";
+    case 0x62:
+        return "SURVEYOR";
+    case 0x63:
+        return "RESPONDENT";
+    case 0x70:
+        return "BUS";
+    default:
+        return "protocol " + std::to_string(protocol);
+    }
+}
+
+protocol::role peer_of(protocol::role role)
+{
+    return role == protocol::role::req ? protocol::role::rep : protocol::role::req;
+}
+
+std::string name_of(protocol::role role)
+{
+    return role_name(static_cast<std::uint16_t>(role));
+}
+
+std::string_view transport_name(carrier &c)
+{
+    return c.as<transport::unixgram>() ? "unixgram" : c.as<transport::xdp>() ? "ip/xdp" : "ip/kernel";
+}
+
+} // namespace
+
+socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role)
+    : node_(std::move(n)), id_(id), role_(role), linger_(o.linger.value_or(std::chrono::seconds(1))),
+      ipc_mode_(o.ipc_mode.value_or(0600)),
+      message_max_(static_cast<std::uint32_t>(o.message_max.value_or(1 << 20)))
+{}
+
+std::optional<errc> socket_core::unusable() const noexcept
+{
+    if (node_->forked())
+        return errc::forked;
+    return closed_ ? std::optional(errc::closed) : std::nullopt;
+}
+
+socket_core::own_endpoint *socket_core::find(endpoint_id id) noexcept
+{
+    const auto found = std::ranges::find(endpoints_, id, &own_endpoint::name);
+    return found == endpoints_.end() ? nullptr : &*found;
+}
+
+// ---- endpoints ----
+
+result<endpoint_id> socket_core::listen(std::string_view text)
+{
+    auto u = parse_url(text);
+    if (!u)
+        return std::unexpected(u.error());
+    auto held = node_->claim();
+    if (auto why = unusable())
+        return std::unexpected(*why);
+    auto where = node_->roads().listen(*u, ipc_mode_);
+    if (!where)
+        return std::unexpected(where.error());
+    const auto made = engine().listen(id_, where->slot, where->local_port);
+    if (!made) {
+        node_->roads().leave(*where, true);
+        return std::unexpected(error::numbered(2031, "no more than 4096 endpoints on one engine"));
+    }
+    const auto name = static_cast<endpoint_id>(*made);
+    auto shown = where->shown;
+    endpoints_.push_back({name, std::move(*where), true, std::move(shown)});
+    node_->changed();
+    return name;
+}
+
+result<endpoint_id> socket_core::dial(std::string_view text)
+{
+    auto u = parse_url(text);
+    if (!u)
+        return std::unexpected(u.error());
+    auto held = node_->claim();
+    if (auto why = unusable())
+        return std::unexpected(*why);
+    auto where = node_->roads().dial(*u);
+    if (!where)
+        return std::unexpected(where.error());
+    const auto now = engine_clock::now();
+    const auto made = engine().dial(id_, where->slot, where->peer, where->local_port, u->port, now);
+    if (!made) {
+        node_->roads().leave(*where, false);
+        return std::unexpected(error::numbered(2031, "no more than 4096 endpoints on one engine"));
+    }
+    const auto name = static_cast<endpoint_id>(*made);
+    auto shown = where->shown;
+    endpoints_.push_back({name, std::move(*where), false, std::move(shown)});
+    engine().flush();
+    node_->changed();
+    return name;
+}
+
+result<endpoint_id> socket_core::dial(std::string_view text, const wait &first_connection)
+{
+    auto name = dial(text);
+    if (!name)
+        return name;
+    auto held = node_->claim();
+    const auto id = static_cast<core::endpoint_id>(*name);
+    const auto outcome = node_->run_until(held, first_connection, [&] {
+        if (closed_)
+            return true;
+        const auto *e = engine().find(id);
+        return !e || e->connected || e->last_failure;
+    });
+    if (closed_)
+        return std::unexpected(errc::closed);
+    const auto *e = engine().find(id);
+    if (e && e->connected)
+        return name;
+    error why = outcome.value_or(errc::closed);
+    if (const auto *own = find(*name); own && e) {
+        if (e->last_failure)
+            why = error_of(*own, *e->last_failure);
+        else if (outcome == errc::timed_out)
+            why = error_of(*own, {.code = errc::timed_out, .text = {}});
+    }
+    forget_endpoint(*name);
+    return std::unexpected(why);
+}
+
+error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) const
+{
+    const auto &at = e.url;
+    const bool local = at.starts_with("unixgram:");
+    switch (f.code) {
+    case errc::connection_refused:
+        if (f.reason == SP_REASON_NO_LISTENER)
+            return error::numbered(2003, "nobody listens at " + at, "the host answered that nobody serves this port");
+        return error::numbered(2003, "nobody listens at " + at,
+                               local ? "the path is missing, or its owner is gone"
+                                     : "the host answered that it knows nothing of this protocol: no sp runs there");
+    case errc::protocol_mismatch:
+        return error::numbered(2004, "the peer at " + at + " is a " + role_name(f.peer_protocol) + ", this is a " +
+                                         name_of(role_) + ", which needs a " + name_of(peer_of(role_)));
+    case errc::rejected:
+        if (f.reason == SP_REASON_AUTH)
+            return error::numbered(3003, at + " refused: keys or plaintext do not agree");
+        return error::numbered(2021, at + " refused this side", f.text);
+    case errc::version_mismatch:
+        return error::numbered(2036, at + " speaks another version of the packet", f.text);
+    case errc::permission_denied:
+        return error::numbered(2022, "cannot reach " + at, "its path may not be written by this user",
+                               "the listener's ipc_mode decides who may come");
+    case errc::timed_out:
+        return error::numbered(2011, "no answer from " + at,
+                               local ? "" : "the host is down, nothing listens there, or something drops IP protocol " +
+                                               std::to_string(node_->options().ip_protocol));
+    case errc::unreachable:
+        return error::numbered(1023, "no way to " + at);
+    default:
+        return error::numbered(2037, at + ": " + std::string(describe(f.code).text),
+                               f.text.empty() ? std::string(link::describe(f.reason)) : f.text);
+    }
+}
+
+void socket_core::forget_endpoint(endpoint_id id) noexcept
+{
+    const auto *e = find(id);
+    if (!e)
+        return;
+    engine().close_endpoint(static_cast<core::endpoint_id>(id), engine_clock::now());
+    engine().flush();
+    node_->roads().leave(e->where, e->listens);
+    std::erase_if(endpoints_, [&](const own_endpoint &each) { return each.name == id; });
+    node_->changed();
+}
+
+void socket_core::close_endpoint(endpoint_id id)
+{
+    const auto held = node_->claim();
+    forget_endpoint(id);
+}
+
+result<std::string> socket_core::url(endpoint_id id)
+{
+    const auto held = node_->claim();
+    const auto *e = find(id);
+    if (!e)
+        return std::unexpected(errc::not_found);
+    return e->url;
+}
+
+// ---- peers ----
+
+result<void> socket_core::wait_peers(std::size_t count, const wait &how_long)
+{
+    auto held = node_->claim();
+    if (auto why = unusable())
+        return std::unexpected(*why);
+    const auto outcome =
+        node_->run_until(held, how_long, [&] { return closed_ || engine().find(id_)->peers >= count; });
+    if (closed_)
+        return std::unexpected(errc::closed);
+    if (outcome)
+        return std::unexpected(*outcome);
+    return {};
+}
+
+std::size_t socket_core::peers()
+{
+    const auto held = node_->claim();
+    return closed_ ? 0 : engine().find(id_)->peers;
+}
+
+std::optional<pipe_info> socket_core::pipe_info(pipe_id pipe)
+{
+    const auto held = node_->claim();
+    const auto *p = engine().find(static_cast<core::pipe_id>(pipe));
+    if (closed_ || !p || p->socket != id_ || !p->attached)
+        return std::nullopt;
+    sp::pipe_info info;
+    info.pipe = pipe;
+    info.transport = engine().transport_at(p->transport).name(p->route);
+    info.peer = text_of(p->address, p->link->peer_port());
+    info.protocol = static_cast<std::uint16_t>(peer_of(role_));
+    info.instance = p->link->peer_instance();
+    return info;
+}
+
+std::optional<error> socket_core::last_error(endpoint_id id)
+{
+    const auto held = node_->claim();
+    const auto *own = find(id);
+    const auto *e = engine().find(static_cast<core::endpoint_id>(id));
+    if (!own || !e || !e->last_failure)
+        return std::nullopt;
+    return error_of(*own, *e->last_failure);
+}
+
+void socket_core::admit(std::move_only_function<bool(const sp::pipe_info &)> decide)
+{
+    const auto held = node_->claim();
+    if (closed_)
+        return;
+    engine().find(id_)->admit = [this, decide = std::move(decide)](const core::candidate &c) mutable {
+        sp::pipe_info info;
+        info.transport = transport_name(engine().transport_at(c.transport));
+        info.peer = text_of(c.address, c.port);
+        info.protocol = c.protocol;
+        info.instance = c.instance;
+        return decide(info);
+    };
+}
+
+// ---- frames ----
+
+result<core::frame *> socket_core::frame_for(lock &held, std::size_t size, const wait &how_long)
+{
+    if (size > message_max_)
+        return std::unexpected(error::numbered(2007, "a message of " + std::to_string(size) + " bytes is too large",
+                                               "message_max is " + std::to_string(message_max_) + " here"));
+    auto *f = engine().pool().allocate(size);
+    if (f)
+        return f;
+    const auto outcome =
+        node_->run_until(held, how_long, [&] { return closed_ || (f = engine().pool().allocate(size)) != nullptr; });
+    if (closed_) {
+        if (f)
+            engine().pool().release(f->id);
+        return std::unexpected(errc::closed);
+    }
+    if (outcome)
+        return std::unexpected(*outcome);
+    return f;
+}
+
+result<core::frame *> socket_core::frame_of(lock &held, bytes body, const wait &how_long)
+{
+    auto f = frame_for(held, body.size(), how_long);
+    if (f && !body.empty())
+        std::memcpy((*f)->data(), body.data(), body.size());
+    return f;
+}
+
+// ---- the end ----
+
+close_report socket_core::close(const wait &drain)
+{
+    close_report report;
+    auto held = node_->claim();
+    if (closed_ || node_->forked())
+        return report;
+    if (!drain.never())
+        (void)node_->run_until(held, drain, [&] { return closed_ || engine().drained(id_); });
+    if (closed_)
+        return report;
+    closed_ = true;
+    const auto left = engine().close_socket(id_, engine_clock::now());
+    report = {.undelivered = left.undelivered, .unconfirmed = left.unconfirmed};
+    for (const auto &e : endpoints_)
+        node_->roads().leave(e.where, e.listens);
+    endpoints_.clear();
+    node_->changed();
+    return report;
+}
+
+} // namespace detail
+
+// ---- the public class ----
+
+socket::socket(socket &&) noexcept = default;
+
+socket &socket::operator=(socket &&other) noexcept
+{
+    if (this != &other) {
+        if (core_)
+            (void)core_->close(core_->linger());
+        core_ = std::move(other.core_);
+    }
+    return *this;
+}
+
+socket::~socket()
+{
+    if (core_)
+        (void)core_->close(core_->linger());
+}
+
+result<endpoint_id> socket::dial(std::string_view url)
+{
+    return core_->dial(url);
+}
+
+result<endpoint_id> socket::dial(std::string_view url, wait first_connection)
+{
+    return core_->dial(url, first_connection);
+}
+
+result<endpoint_id> socket::listen(std::string_view url)
+{
+    return core_->listen(url);
+}
+
+result<std::string> socket::url(endpoint_id endpoint) const
+{
+    return core_->url(endpoint);
+}
+
+result<void> socket::wait_peers(std::size_t count, wait how_long)
+{
+    return core_->wait_peers(count, how_long);
+}
+
+std::size_t socket::peers() const noexcept
+{
+    return core_->peers();
+}
+
+std::optional<pipe_info> socket::pipe_info(pipe_id pipe) const
+{
+    return core_->pipe_info(pipe);
+}
+
+std::optional<error> socket::last_error(endpoint_id dialer) const
+{
+    return core_->last_error(dialer);
+}
+
+void socket::admit(std::move_only_function<bool(const sp::pipe_info &)> decide)
+{
+    core_->admit(std::move(decide));
+}
+
+void socket::close_endpoint(endpoint_id endpoint) noexcept
+{
+    core_->close_endpoint(endpoint);
+}
+
+close_report socket::close(wait drain)
+{
+    return core_->close(drain);
+}
+
+void socket::close() noexcept
+{
+    (void)core_->close(std::chrono::seconds(0));
+}
+
+} // namespace sp::inline v1

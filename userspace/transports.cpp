@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/transports.hpp"
+
+#include "userspace/address.hpp"
+#include "userspace/transport/netns.hpp"
+#include "userspace/transport/nexthop.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <net/if.h>
+
+namespace sp {
+namespace {
+
+std::string text_of_error(std::errc code)
+{
+    return std::strerror(static_cast<int>(code));
+}
+
+std::string interface_name(unsigned ifindex)
+{
+    char name[IF_NAMESIZE] = {};
+    return ::if_indextoname(ifindex, name) ? name : "";
+}
+
+} // namespace
+
+result<void> transports::may_use_ip(const url &u) const
+{
+    if (options_->insecure)
+        return {};
+    return std::unexpected(error::numbered(3001, "ip://" + u.host + ':' + std::to_string(u.port) +
+                                                     " needs keys, or a word that plaintext is meant"));
+}
+
+transports::road *transports::find(std::size_t slot) noexcept
+{
+    const auto found = std::ranges::find(roads_, slot, &road::slot);
+    return found == roads_.end() ? nullptr : &*found;
+}
+
+// The port calls are the same on both IP transports.
+template <class F>
+auto transports::on_ip(const road &r, F &&f)
+{
+    auto &any = engine_->transport_at(r.slot);
+    if (auto *x = any.as<transport::xdp>())
+        return f(*x);
+    return f(*any.as<transport::rawip>());
+}
+
+result<transports::road *> transports::add(carrier c, scheme what, std::string interface)
+{
+    const int fd = c.wake_fd();
+    const auto slot = engine_->add_transport(std::move(c));
+    if (auto watched = waiter_->add(fd); !watched) {
+        engine_->remove_transport(slot);
+        return std::unexpected(watched.error());
+    }
+    return &roads_.emplace_back(road{.slot = slot, .what = what, .interface = std::move(interface)});
+}
+
+result<transports::road *> transports::open_kernel()
+{
+    for (auto &r : roads_)
+        if (r.what == scheme::ip && r.interface.empty())
+            return &r;
+    auto opened = transport::rawip::open({.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd},
+                                         engine_->stats());
+    if (!opened)
+        return std::unexpected(opened.error());
+    return add(carrier(std::move(*opened)), scheme::ip, "");
+}
+
+result<transports::road *> transports::open_xdp(const url &u, const std::string &interface)
+{
+    for (auto &r : roads_)
+        if (r.what == scheme::ip && r.interface == interface)
+            return &r;
+    auto program = xdp::steering::open_pinned(interface, options_->pin_root);
+    if (!program && u.io == io_path::xdp && program.error() == errc::not_found) {
+        xdp::load_options wanted;
+        wanted.protocol = options_->ip_protocol;
+        program = xdp::steering::attach(interface, wanted);
+    }
+    if (!program)
+        return std::unexpected(program.error());
+    transport::xdp_options wanted;
+    wanted.interface = interface;
+    wanted.ifindex = program->ifindex();
+    wanted.maps = {.xsks_fd = program->xsks_fd(), .ports_fd = program->ports_fd(), .local_fd = program->local_fd()};
+    wanted.frames = options_->frames;
+    wanted.native = program->attached_mode() == xdp::mode::native;
+    wanted.kernel = {.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd};
+    auto opened = transport::xdp::open(wanted, engine_->stats());
+    if (!opened)
+        return std::unexpected(opened.error());
+    return add(carrier(std::move(*opened), std::move(*program)), scheme::ip, interface);
+}
+
+// Called inside the node's network namespace.
+result<transports::road *> transports::ip_road(const url &u, const std::string &interface)
+{
+    if (u.io == io_path::kernel || (u.io == io_path::automatic && interface.empty()))
+        return open_kernel();
+    if (interface.empty())
+        return std::unexpected(error::numbered(2001, "io=xdp needs one interface",
+                                               "the address does not name one of this host",
+                                               "add &if=IFACE, or give the interface's own address"));
+    auto fast = open_xdp(u, interface);
+    if (fast || u.io == io_path::xdp)
+        return fast;
+    return open_kernel();
+}
+
+result<place> transports::listen(const url &u, unsigned mode)
+{
+    if (u.scheme == scheme::unixgram) {
+        auto opened = transport::unixgram::listen(u.path, mode, engine_->stats());
+        if (!opened)
+            return std::unexpected(opened.error());
+        auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
+        if (!made)
+            return std::unexpected(made.error());
+        ++(*made)->users;
+        return place{.slot = (*made)->slot, .shown = "unixgram://" + u.path};
+    }
+    if (auto allowed = may_use_ip(u); !allowed)
+        return std::unexpected(allowed.error());
+    auto inside = transport::netns_visit::enter(options_->netns_fd);
+    if (!inside)
+        return std::unexpected(inside.error());
+    auto address = resolve_host(u.host);
+    if (!address)
+        return std::unexpected(address.error());
+    auto interface = u.interface;
+    if (!is_any(*address)) {
+        auto owner = interface_of(*address);
+        if (!owner)
+            return std::unexpected(owner.error());
+        if (interface.empty() && !is_loopback(*address))
+            interface = *owner;
+    }
+    auto r = ip_road(u, interface);
+    if (!r)
+        return std::unexpected(r.error());
+    std::uint16_t port = u.port;
+    if (port == 0) {
+        auto chosen = on_ip(**r, [](auto &t) { return t.add_ephemeral_port(); });
+        if (!chosen)
+            return std::unexpected(chosen.error());
+        port = *chosen;
+    } else if (auto added = on_ip(**r, [&](auto &t) { return t.add_port(port); }); !added) {
+        return std::unexpected(added.error());
+    }
+    ++(*r)->users;
+    return place{.slot = (*r)->slot, .local_port = port, .shown = "ip://" + text_of(*address, port)};
+}
+
+result<place> transports::dial(const url &u)
+{
+    if (u.scheme == scheme::unixgram) {
+        auto opened = transport::unixgram::dial(u.path, engine_->stats());
+        if (!opened)
+            return std::unexpected(opened.error());
+        auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
+        if (!made)
+            return std::unexpected(made.error());
+        ++(*made)->users;
+        return place{.slot = (*made)->slot,
+                     .peer = transport::unixgram::listener_address(),
+                     .shown = "unixgram://" + u.path};
+    }
+    if (auto allowed = may_use_ip(u); !allowed)
+        return std::unexpected(allowed.error());
+    auto inside = transport::netns_visit::enter(options_->netns_fd);
+    if (!inside)
+        return std::unexpected(inside.error());
+    auto address = resolve_host(u.host);
+    if (!address)
+        return std::unexpected(address.error());
+    if (is_any(*address) || u.port == 0)
+        return std::unexpected(error::numbered(2001, "ip://" + text_of(*address, u.port) + " cannot be dialed", "",
+                                               "dial the address and port that the listener has"));
+    std::string interface = u.interface;
+    if (interface.empty() && u.io != io_path::kernel) {
+        auto routes = transport::nexthop::open();
+        if (!routes)
+            return std::unexpected(routes.error());
+        const auto hop = routes->resolve(*address, {});
+        if (!hop && u.io == io_path::xdp)
+            return std::unexpected(error::numbered(1023, "no route to " + u.host, text_of_error(hop.error())));
+        if (hop && !hop->local) // this host itself: packets never leave, XDP never sees them
+            interface = interface_name(hop->oif);
+    }
+    auto r = ip_road(u, interface);
+    if (!r)
+        return std::unexpected(r.error());
+    if ((*r)->dialer_port == 0) {
+        auto chosen = on_ip(**r, [](auto &t) { return t.add_ephemeral_port(); });
+        if (!chosen)
+            return std::unexpected(chosen.error());
+        (*r)->dialer_port = *chosen;
+    }
+    ++(*r)->users;
+    return place{.slot = (*r)->slot,
+                 .local_port = (*r)->dialer_port,
+                 .peer = *address,
+                 .shown = "ip://" + text_of(*address, u.port)};
+}
+
+void transports::leave(const place &p, bool listened) noexcept
+{
+    auto *r = find(p.slot);
+    if (!r)
+        return;
+    if (listened && r->what == scheme::ip)
+        on_ip(*r, [&](auto &t) { t.remove_port(p.local_port); });
+    if (--r->users > 0)
+        return;
+    waiter_->remove(engine_->transport_at(r->slot).wake_fd());
+    engine_->remove_transport(r->slot);
+    std::erase_if(roads_, [&](const road &each) { return &each == r; });
+}
+
+bool transports::stalled() const noexcept
+{
+    return std::ranges::any_of(roads_, [&](const road &r) { return engine_->transport_at(r.slot).stalled(); });
+}
+
+} // namespace sp

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The transports of one node: which one a URL needs, made once, shared by the sockets that use it, closed with the last.
+// This is where ip:// chooses between AF_XDP and the kernel: io=auto takes AF_XDP where the program is loaded on the
+// interface that leads there and this process may use it; io=xdp demands it, and attaches the program for as long as
+// the process lives if nobody has; io=kernel never looks. It never loads anything that stays.
+#pragma once
+
+#include "sp/abi/address.h"
+#include "sp/options.hpp"
+#include "userspace/carrier.hpp"
+#include "userspace/engine/engine.hpp"
+#include "userspace/transport/waiter.hpp"
+#include "userspace/url.hpp"
+
+#include <deque>
+#include <string>
+
+namespace sp {
+
+// What an endpoint needs to know of its transport.
+struct place {
+    std::size_t slot = 0;         // in the engine
+    std::uint16_t local_port = 0; // served (listen) or sent from (dial); 0 on unixgram
+    sp_address peer{};            // dial
+    std::string shown;            // the URL as it is after port 0 got its number
+};
+
+class transports {
+public:
+    using engine_type = core::engine<carrier>;
+
+    transports(engine_type &e, transport::waiter &w, const engine_options &options) noexcept
+        : engine_(&e), waiter_(&w), options_(&options)
+    {}
+
+    // Each successful call is undone by one leave() with the same place.
+    [[nodiscard]] result<place> listen(const url &u, unsigned mode);
+    [[nodiscard]] result<place> dial(const url &u);
+    void leave(const place &p, bool listened) noexcept;
+
+    [[nodiscard]] bool stalled() const noexcept;
+
+private:
+    // One transport in use. An AF_XDP transport also serves what reaches its host by other interfaces, through the
+    // raw socket beside it.
+    struct road {
+        std::size_t slot;
+        scheme what;
+        std::string interface;         // empty: the kernel's
+        std::uint16_t dialer_port = 0; // shared by all dialers, 0 until the first
+        std::size_t users = 0;
+    };
+
+    [[nodiscard]] result<road *> ip_road(const url &u, const std::string &interface);
+    [[nodiscard]] result<road *> open_xdp(const url &u, const std::string &interface);
+    [[nodiscard]] result<road *> open_kernel();
+    [[nodiscard]] result<road *> add(carrier c, scheme what, std::string interface);
+    [[nodiscard]] result<void> may_use_ip(const url &u) const;
+    [[nodiscard]] road *find(std::size_t slot) noexcept;
+    template <class F>
+    auto on_ip(const road &r, F &&f);
+
+    engine_type *engine_;
+    transport::waiter *waiter_;
+    const engine_options *options_;
+    std::deque<road> roads_;
+};
+
+} // namespace sp
