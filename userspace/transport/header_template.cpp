@@ -5,8 +5,10 @@
 
 #include <utility>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr std::uint16_t dont_fragment = 0x4000;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The Ethernet and IP headers of everything that goes to one peer, ready but for the length: a packet costs a copy
-// and, over IPv4, one fold of a checksum that was summed when the template was made (RFC 1624). DF is set, the id
-// is 0, the TTL 64; packets are never fragmented.
+// The Ethernet and IP headers of everything that goes to one peer, ready but for the length: a packet costs a
+// copy and, over IPv4, one fold of a checksum that was summed when the template was made (RFC 1624). DF is
+// set, the id is 0, the TTL 64; packets are never fragmented.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -12,21 +12,24 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
-class header_template {
+class header_template
+{
 public:
     static constexpr std::size_t ipv4_bytes = sizeof(sp_ethernet) + sizeof(sp_ipv4);
     static constexpr std::size_t ipv6_bytes = sizeof(sp_ethernet) + sizeof(sp_ipv6);
     static constexpr std::uint8_t ttl = 64;
 
     header_template() = default;
-    header_template(const sp_address &from, const sp_address &to, const mac_address &own, const mac_address &next,
-                    std::uint8_t protocol) noexcept;
+    header_template(const sp_address &from, const sp_address &to, const mac_address &own,
+                    const mac_address &next, std::uint8_t protocol) noexcept;
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    // Writes the headers right in front of an SP packet of `length` bytes. There must be size() bytes of room.
+    // Writes the headers right in front of an SP packet of `length` bytes. There must be size() bytes of
+    // room.
     void write_before(std::byte *packet, std::size_t length) const noexcept
     {
         if (size_ == ipv4_bytes) {

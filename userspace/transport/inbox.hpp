@@ -13,9 +13,11 @@
 #include <span>
 #include <sys/socket.h>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
-class inbox {
+class inbox
+{
 public:
     static constexpr std::size_t packets_max = 32;
     static constexpr std::size_t packet_bytes_max = 65536;
@@ -27,8 +29,8 @@ public:
 
     [[nodiscard]] std::span<const std::byte> packet(std::size_t i) const noexcept;
     [[nodiscard]] bool truncated(std::size_t i) const noexcept;
-    [[nodiscard]] sp_address from(std::size_t i) const noexcept;     // of an IPv6 socket
-    [[nodiscard]] sp_address to(std::size_t i) const noexcept;       // the same, with IPV6_RECVPKTINFO
+    [[nodiscard]] sp_address from(std::size_t i) const noexcept; // of an IPv6 socket
+    [[nodiscard]] sp_address to(std::size_t i) const noexcept;   // the same, with IPV6_RECVPKTINFO
 
 private:
     struct control_space {

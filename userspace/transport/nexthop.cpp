@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See nexthop.hpp. The kernel answers a netlink question inside the call that asks it, so a non-blocking read right
-// afterwards finds the answer or there is none.
+// See nexthop.hpp. The kernel answers a netlink question inside the call that asks it, so a non-blocking read
+// right afterwards finds the answer or there is none.
 #include "userspace/transport/nexthop.hpp"
 
 #include <algorithm>
@@ -14,8 +14,10 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr std::size_t request_bytes = 512;
 constexpr std::size_t answer_bytes = 32768; // the kernel never puts more into one read of a dump
@@ -194,8 +196,8 @@ result<nexthop> nexthop::open()
     if (!events)
         return std::unexpected(events.error());
     socket_ptr listening(*events);
-    for (int group : {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_IFADDR,
-                      RTNLGRP_IPV6_IFADDR}) {
+    for (int group : {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+                      RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}) {
         if (mnl_socket_setsockopt(listening.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0)
             return std::unexpected(
                 error::numbered(2037, "cannot listen to changes of routes", std::strerror(errno)));
@@ -324,7 +326,8 @@ address_list nexthop::addresses(unsigned ifindex) noexcept
         sp_address own{};
         if (info->ifa_index != ifindex)
             return;
-        // With a point-to-point peer IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 knows only IFA_ADDRESS.
+        // With a point-to-point peer IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 knows only
+        // IFA_ADDRESS.
         each_attribute(m, sizeof *info, [&](auto type, const nlattr *attribute) {
             if (type == IFA_LOCAL || (type == IFA_ADDRESS && own.family == SP_FAMILY_NONE))
                 own = address_in(attribute, info->ifa_family, ifindex);

@@ -5,8 +5,10 @@
 
 #include <cerrno>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 template <class Info>
 std::size_t write_control(std::span<std::byte> space, int level, int type, const Info &info) noexcept
@@ -82,8 +84,7 @@ outbox::progress outbox::flush(int ipv4_fd, int ipv6_fd) noexcept
         while (end != tail_ && families_[end] == families_[head_])
             ++end;
         const int fd = families_[head_] == SP_FAMILY_IPV4 ? ipv4_fd : ipv6_fd;
-        const int sent =
-            ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
+        const int sent = ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
         if (sent > 0) {
             head_ += static_cast<std::size_t>(sent);
             done.sent += static_cast<std::size_t>(sent);

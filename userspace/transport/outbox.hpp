@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Packets on their way into raw sockets: written in place, then handed to the kernel by one sendmmsg() for each run
-// of one family. What the kernel cannot take now stays, in order. The owner decides what a refusal means.
+// Packets on their way into raw sockets: written in place, then handed to the kernel by one sendmmsg() for
+// each run of one family. What the kernel cannot take now stays, in order. The owner decides what a refusal
+// means.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -14,7 +15,8 @@
 #include <span>
 #include <sys/socket.h>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 // Whom a packet goes to, and from which of our addresses: as sendmsg() wants to hear it.
 struct envelope {
@@ -30,7 +32,8 @@ struct envelope {
     [[nodiscard]] msghdr header(iovec *piece) noexcept;
 };
 
-class outbox {
+class outbox
+{
 public:
     static constexpr std::size_t packets_max = 64;
     static constexpr std::size_t area_bytes = 256 * 1024;

@@ -18,8 +18,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr unsigned ephemeral_count = 65536 - service_ports::ephemeral_first;
 constexpr std::uint32_t whole_packet = 0x40000; // more than an IP packet can have
@@ -62,7 +64,8 @@ sock_filter statement(int code, std::uint32_t k)
 
 sock_filter jump_if_equal(std::uint32_t k, std::size_t if_true, std::size_t if_false)
 {
-    return {BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint8_t>(if_true), static_cast<std::uint8_t>(if_false), k};
+    return {BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint8_t>(if_true),
+            static_cast<std::uint8_t>(if_false), k};
 }
 
 } // namespace
@@ -73,7 +76,8 @@ result<service_ports> service_ports::open(int netns_fd)
     if (netns_fd >= 0) {
         netns = descriptor(::fcntl(netns_fd, F_DUPFD_CLOEXEC, 0));
         if (!netns)
-            return std::unexpected(error::numbered(2009, "cannot keep the network namespace", std::strerror(errno)));
+            return std::unexpected(
+                error::numbered(2009, "cannot keep the network namespace", std::strerror(errno)));
     }
     return service_ports(std::move(netns));
 }
@@ -131,7 +135,8 @@ result<void> service_ports::filter(int socket_fd, begins_with layout) const
     const std::size_t ports = held_.size();
     const bool behind_ip = layout == begins_with::ipv4_header;
 
-    code[size++] = statement(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE));
+    code[size++] =
+        statement(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE));
     code[size++] = jump_if_equal(PACKET_HOST, 0, ports + (behind_ip ? 2 : 1));
     if (behind_ip) // X is the length of the IP header, options included
         code[size++] = statement(BPF_LDX | BPF_B | BPF_MSH, 0);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The SP service ports of one transport: which they are, that nobody else in this network namespace serves them,
-// and the kernel-side filter that lets only their packets into our raw sockets. A port is held by an abstract unix
-// socket named "sp/ip/PORT": abstract names belong to the network namespace, and the kernel frees them with the
-// process, however it ends. Any local process can hold such a name, as it can hold a UDP port.
+// The SP service ports of one transport: which they are, that nobody else in this network namespace serves
+// them, and the kernel-side filter that lets only their packets into our raw sockets. A port is held by an
+// abstract unix socket named "sp/ip/PORT": abstract names belong to the network namespace, and the kernel
+// frees them with the process, however it ends. Any local process can hold such a name, as it can hold a UDP
+// port.
 #pragma once
 
 #include "sp/error.hpp"
@@ -12,9 +13,11 @@
 #include <cstdint>
 #include <vector>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
-class service_ports {
+class service_ports
+{
 public:
     static constexpr std::size_t ports_max = 64; // each is one comparison for every packet of the raw socket
     static constexpr std::uint16_t ephemeral_first = 49152;
@@ -29,8 +32,9 @@ public:
     [[nodiscard]] bool empty() const noexcept { return held_.empty(); }
     [[nodiscard]] std::uint16_t last() const noexcept { return held_.back().port; }
 
-    // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port, nothing. What the
-    // filter of an IPv4 raw socket sees begins with the IP header, that of an IPv6 one with the SP packet.
+    // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port, nothing. What
+    // the filter of an IPv4 raw socket sees begins with the IP header, that of an IPv6 one with the SP
+    // packet.
     enum class begins_with { ipv4_header, sp_header };
     [[nodiscard]] result<void> filter(int socket_fd, begins_with layout) const;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See rawip.hpp. Here: opening, ports, and the way of a packet in both directions; routes and the kernel's failure
-// reports are in rawip_routes.cpp.
+// See rawip.hpp. Here: opening, ports, and the way of a packet in both directions; routes and the kernel's
+// failure reports are in rawip_routes.cpp.
 #include "userspace/transport/rawip.hpp"
 
 #include "userspace/transport/netns.hpp"
@@ -15,8 +15,10 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 // A burst of every peer's first window, without asking the operator to raise net.core.rmem_max.
 constexpr int socket_buffer_bytes = 4 << 20;
@@ -143,7 +145,8 @@ result<void> rawip::open_ipv6()
     return {};
 }
 
-// ---- ports ---------------------------------------------------------------------------------------------------
+// ---- ports
+// ---------------------------------------------------------------------------------------------------
 
 result<void> rawip::update_filters()
 {
@@ -181,7 +184,8 @@ void rawip::remove_port(std::uint16_t port) noexcept
     (void)update_filters(); // if it fails the old filter stands, and the engine drops what nobody serves
 }
 
-// ---- receiving -----------------------------------------------------------------------------------------------
+// ---- receiving
+// -----------------------------------------------------------------------------------------------
 
 rawip::ready rawip::look() noexcept
 {
@@ -228,8 +232,7 @@ std::optional<rawip::arrival> rawip::ipv4_packet(std::size_t i) noexcept
 {
     const auto bytes = inbox_->packet(i);
     sp_parsed parsed;
-    const auto shape =
-        sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_, 0, &parsed);
+    const auto shape = sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_, 0, &parsed);
     if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
         count(shape);
         return std::nullopt;
@@ -242,8 +245,8 @@ std::optional<rawip::arrival> rawip::ipv4_packet(std::size_t i) noexcept
 std::optional<rawip::arrival> rawip::ipv6_packet(std::size_t i) noexcept
 {
     const auto bytes = inbox_->packet(i);
-    const auto shape = sp_check_packet(bytes.data(), bytes.data() + bytes.size(),
-                                       static_cast<std::uint32_t>(bytes.size()));
+    const auto shape =
+        sp_check_packet(bytes.data(), bytes.data() + bytes.size(), static_cast<std::uint32_t>(bytes.size()));
     if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
         count(shape);
         return std::nullopt;
@@ -253,7 +256,8 @@ std::optional<rawip::arrival> rawip::ipv6_packet(std::size_t i) noexcept
     return arrival{from, bytes};
 }
 
-// ---- sending -------------------------------------------------------------------------------------------------
+// ---- sending
+// -------------------------------------------------------------------------------------------------
 
 std::span<std::byte> rawip::reserve(route_id id, std::size_t n) noexcept
 {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// SP packets through the kernel's raw sockets: the transport for hosts without AF_XDP, and the companion of the
-// AF_XDP one for everything that has no ready next hop. The kernel routes, resolves neighbours and tells of ICMP
-// errors; a filter in the kernel passes only packets for our ports. Nothing is ever fragmented: what the path does
-// not carry is refused, counted, and lowers packet_max().
+// SP packets through the kernel's raw sockets: the transport for hosts without AF_XDP, and the companion of
+// the AF_XDP one for everything that has no ready next hop. The kernel routes, resolves neighbours and tells
+// of ICMP errors; a filter in the kernel passes only packets for our ports. Nothing is ever fragmented: what
+// the path does not carry is refused, counted, and lowers packet_max().
 //
-// An answer must leave from the address that was asked, so a route is bound to the local address at which its peer
-// was last heard; a small table remembers those by peer. Needs CAP_NET_RAW. All calls from one thread.
+// An answer must leave from the address that was asked, so a route is bound to the local address at which its
+// peer was last heard; a small table remembers those by peer. Needs CAP_NET_RAW. All calls from one thread.
 #pragma once
 
 #include "sp/abi/names.hpp"
@@ -22,14 +22,16 @@
 #include <utility>
 #include <vector>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 struct rawip_options {
     std::uint8_t protocol = SP_IP_PROTOCOL;
     int netns_fd = -1; // the namespace to open sockets in; -1: the thread's own
 };
 
-class rawip {
+class rawip
+{
 public:
     static constexpr std::size_t routes_max = 4096;
     static constexpr std::size_t packet_bytes_max = 65515; // what an IPv4 packet carries
@@ -42,8 +44,8 @@ public:
     [[nodiscard]] result<std::uint16_t> add_ephemeral_port(); // a random free one from 49152 to 65535
     void remove_port(std::uint16_t port) noexcept;
 
-    // The engine's transport concept. A hot sweep makes one attempt on each family in use; a full one asks epoll
-    // what there is and looks only there.
+    // The engine's transport concept. A hot sweep makes one attempt on each family in use; a full one asks
+    // epoll what there is and looks only there.
     template <class Sink, class Sweep>
     std::size_t receive(Sink &&sink, std::size_t n, Sweep how, std::int64_t) noexcept
     {

@@ -11,8 +11,10 @@
 #include <netinet/ip_icmp.h>
 #include <sys/socket.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr int errors_per_sweep = 64;
 
@@ -75,7 +77,8 @@ const rawip::route *rawip::find(route_id id) const noexcept
     return const_cast<rawip *>(this)->find(id);
 }
 
-// ---- routes --------------------------------------------------------------------------------------------------
+// ---- routes
+// --------------------------------------------------------------------------------------------------
 
 std::optional<route_id> rawip::open_route(const sp_address &peer) noexcept
 {
@@ -185,7 +188,8 @@ void rawip::ask_again(const sp_address &peer) noexcept
     refresh_left_ = routes_.size();
 }
 
-// ---- where peers reach us ------------------------------------------------------------------------------------
+// ---- where peers reach us
+// ------------------------------------------------------------------------------------
 
 void rawip::heard(const sp_address &peer, const sp_address &at) noexcept
 {
@@ -199,7 +203,8 @@ sp_address rawip::heard_at(const sp_address &peer) const noexcept
     return same(last.peer, peer) ? last.at : sp_address{};
 }
 
-// ---- failures ------------------------------------------------------------------------------------------------
+// ---- failures
+// ------------------------------------------------------------------------------------------------
 
 void rawip::after_full_sweep(ready found) noexcept
 {
@@ -231,7 +236,8 @@ void rawip::read_errors(int fd) noexcept
     (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length);
 }
 
-// "Protocol unreachable" comes from the host itself: it is up, and no raw socket of our protocol is open there.
+// "Protocol unreachable" comes from the host itself: it is up, and no raw socket of our protocol is open
+// there.
 void rawip::on_icmp(const sp_address &peer, int origin, int type, int code) noexcept
 {
     if (origin == SO_EE_ORIGIN_ICMP && type == ICMP_DEST_UNREACH && code != ICMP_FRAG_NEEDED)

@@ -10,8 +10,10 @@
 #include <fcntl.h>
 #include <string>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr std::uint16_t our_shard = 0;
 static_assert(SP_SHARDS == 1, "one engine serves all queues: every port leads to shard 0");
@@ -39,7 +41,8 @@ result<descriptor> keep(int fd, const char *name, std::uint32_t key_bytes, std::
     bpf_map_info info{};
     std::uint32_t length = sizeof info;
     if (bpf_obj_get_info_by_fd(fd, &info, &length) != 0)
-        return std::unexpected(error::numbered(1025, std::string("cannot use the map ") + name, std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(1025, std::string("cannot use the map ") + name, std::strerror(errno)));
     if (info.key_size != key_bytes || info.value_size != value_bytes)
         return std::unexpected(error::numbered(1013));
     descriptor own(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
@@ -75,8 +78,8 @@ result<void> steering::add_socket(unsigned queue, int xsk_fd)
 {
     const std::uint32_t key = queue * SP_SHARDS + our_shard;
     if (bpf_map_update_elem(xsks_.get(), &key, &xsk_fd, BPF_ANY) != 0)
-        return std::unexpected(error::numbered(1025, "cannot steer queue " + std::to_string(queue) + " to its socket",
-                                               std::strerror(errno)));
+        return std::unexpected(error::numbered(
+            1025, "cannot steer queue " + std::to_string(queue) + " to its socket", std::strerror(errno)));
     return {};
 }
 
@@ -96,7 +99,8 @@ void steering::remove_port(std::uint16_t port) noexcept
     const std::uint32_t key = port;
     const std::uint16_t nobody = 0;
     if (std::erase(served_, port) != 0)
-        (void)bpf_map_update_elem(ports_.get(), &key, &nobody, BPF_ANY); // else the kernel's path serves nobody
+        (void)bpf_map_update_elem(ports_.get(), &key, &nobody,
+                                  BPF_ANY); // else the kernel's path serves nobody
 }
 
 bool steering::holds(const sp_local_key &key) const noexcept

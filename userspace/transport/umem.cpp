@@ -10,8 +10,10 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 std::string mebibytes(std::uint64_t bytes)
 {
@@ -55,15 +57,17 @@ result<umem> umem::create(const umem_shape &shape)
     if (mapped == MAP_FAILED)
         return std::unexpected(cannot_create(errno, bytes));
     area_ptr area(static_cast<std::byte *>(mapped), unmapper{bytes});
-    // A child must not share the pinned pages: the first write after fork() would move the parent to copies that
-    // the kernel does not know. Huge pages only spare TLB misses.
+    // A child must not share the pinned pages: the first write after fork() would move the parent to copies
+    // that the kernel does not know. Huge pages only spare TLB misses.
     (void)::madvise(mapped, bytes, MADV_DONTFORK);
     (void)::madvise(mapped, bytes, MADV_HUGEPAGE);
 
     auto rings = std::make_unique<ring_pair>();
     xsk_umem_config config{};
-    config.fill_size = 2 * shape.rx_frames; // never full: giving a frame back does not read the kernel's index
-    config.comp_size = std::max(shape.tx_frames, 64u); // the kernel insists on a ring even where nothing is sent
+    config.fill_size =
+        2 * shape.rx_frames; // never full: giving a frame back does not read the kernel's index
+    config.comp_size =
+        std::max(shape.tx_frames, 64u); // the kernel insists on a ring even where nothing is sent
     config.frame_size = shape.frame_bytes;
     config.frame_headroom = headroom;
     xsk_umem *handle = nullptr;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The packet memory of one AF_XDP queue: frames of one size, pinned and registered with the kernel, split for good
-// into frames to receive into and frames to send from, so that neither can starve the other and a leak shows as a
-// wrong count. It also holds the two rings through which frames change hands with the kernel. Which frame is where
-// is the business of xsk.
+// The packet memory of one AF_XDP queue: frames of one size, pinned and registered with the kernel, split for
+// good into frames to receive into and frames to send from, so that neither can starve the other and a leak
+// shows as a wrong count. It also holds the two rings through which frames change hands with the kernel.
+// Which frame is where is the business of xsk.
 #pragma once
 
 #include "sp/error.hpp"
@@ -13,7 +13,8 @@
 #include <memory>
 #include <xdp/xsk.h>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 struct umem_shape {
     std::uint32_t frame_bytes = 2048; // 2048 or 4096
@@ -21,17 +22,18 @@ struct umem_shape {
     std::uint32_t tx_frames = 2048;   // or 0: this queue only receives
 };
 
-class umem {
+class umem
+{
 public:
-    // The kernel puts a received frame behind its own 256 bytes and these: Ethernet and IPv4 take 34 bytes, so SP
-    // begins at 320, a cache line of its own.
+    // The kernel puts a received frame behind its own 256 bytes and these: Ethernet and IPv4 take 34 bytes,
+    // so SP begins at 320, a cache line of its own.
     static constexpr std::uint32_t headroom = 30;
     static constexpr std::uint32_t kernel_headroom = 256;
     // Where an SP packet begins in a frame that is sent; its headers, up to 54 bytes, stand right before.
     static constexpr std::uint32_t tx_packet_offset = 64;
 
-    // In the network namespace of the calling thread, where the socket will be bound. Fails with SP1009 when the
-    // memory may not be locked.
+    // In the network namespace of the calling thread, where the socket will be bound. Fails with SP1009 when
+    // the memory may not be locked.
     [[nodiscard]] static result<umem> create(const umem_shape &shape);
 
     [[nodiscard]] const umem_shape &shape() const noexcept { return shape_; }

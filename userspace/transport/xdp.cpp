@@ -17,8 +17,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 constexpr std::uint32_t small_frame = 2048, large_frame = 4096;
 constexpr std::uint32_t small_frame_mtu_max = 1500;
@@ -61,8 +63,8 @@ bool watch(int epoll_fd, int fd) noexcept
 } // namespace
 
 xdp::xdp(const xdp_options &options, counters &stats, rawip kernel, steering steer, descriptor wake)
-    : stats_(&stats), ifindex_(options.ifindex), protocol_(options.kernel.protocol), kernel_(std::move(kernel)),
-      wake_(std::move(wake)), steering_(std::move(steer))
+    : stats_(&stats), ifindex_(options.ifindex), protocol_(options.kernel.protocol),
+      kernel_(std::move(kernel)), wake_(std::move(wake)), steering_(std::move(steer))
 {
     routes_.reserve(rawip::routes_max);
     free_routes_.reserve(rawip::routes_max);
@@ -86,8 +88,8 @@ result<xdp> xdp::open(const xdp_options &options, counters &stats)
         return std::unexpected(steer.error());
     const unsigned queues = receive_queues(options.interface);
     if (queues > SP_QUEUES_MAX)
-        return std::unexpected(error::numbered(1025, options.interface + " has more than 64 receive queues", {},
-                                               "ethtool -L " + options.interface + " combined 1"));
+        return std::unexpected(error::numbered(1025, options.interface + " has more than 64 receive queues",
+                                               {}, "ethtool -L " + options.interface + " combined 1"));
     // The larger frame has room to spare; the smaller one fits the default limit of locked memory.
     auto frame_bytes = link->mtu > small_frame_mtu_max ? large_frame : small_frame;
     auto sockets = open_queues(options, frame_bytes, queues);
@@ -103,12 +105,13 @@ result<xdp> xdp::open(const xdp_options &options, counters &stats)
     return opened;
 }
 
-result<std::vector<xsk>> xdp::open_queues(const xdp_options &options, std::uint32_t frame_bytes, unsigned queues)
+result<std::vector<xsk>> xdp::open_queues(const xdp_options &options, std::uint32_t frame_bytes,
+                                          unsigned queues)
 {
     const auto mode = options.native ? options.zerocopy : zerocopy::off;
     if (!options.native && options.zerocopy == zerocopy::required)
-        return std::unexpected(
-            error::numbered(1012, {}, "the XDP program does not run in the driver", "sp xdp load IFACE -m native"));
+        return std::unexpected(error::numbered(1012, {}, "the XDP program does not run in the driver",
+                                               "sp xdp load IFACE -m native"));
     std::vector<xsk> opened;
     opened.reserve(queues);
     for (unsigned queue = 0; queue < queues; ++queue) {
@@ -142,7 +145,8 @@ result<void> xdp::adopt(std::vector<xsk> queues)
     return {};
 }
 
-// ---- ports ---------------------------------------------------------------------------------------------------
+// ---- ports
+// ---------------------------------------------------------------------------------------------------
 
 // The kernel's filter first: a packet that XDP passes on must find it open.
 result<void> xdp::add_port(std::uint16_t port)
@@ -173,7 +177,8 @@ void xdp::remove_port(std::uint16_t port) noexcept
     kernel_.remove_port(port);
 }
 
-// ---- routes and sending --------------------------------------------------------------------------------------
+// ---- routes and sending
+// --------------------------------------------------------------------------------------
 
 xdp::route *xdp::find(route_id id) noexcept
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// SP packets through AF_XDP: one socket per receive queue of one interface, fed by the XDP program, and a companion
-// rawip for all that the rings cannot do: packets before the neighbour is known, to other interfaces, to strangers,
-// and whatever reaches the kernel because the program or a socket is not there. A route uses the rings while the
-// kernel's next hop lies on this interface and has a usable MAC; the change from one way to the other happens in a
-// full sweep and loses nothing.
+// SP packets through AF_XDP: one socket per receive queue of one interface, fed by the XDP program, and a
+// companion rawip for all that the rings cannot do: packets before the neighbour is known, to other
+// interfaces, to strangers, and whatever reaches the kernel because the program or a socket is not there. A
+// route uses the rings while the kernel's next hop lies on this interface and has a usable MAC; the change
+// from one way to the other happens in a full sweep and loses nothing.
 //
-// A hot sweep reads only the receive rings and makes no system call; only while packets take the kernel's way does
-// it look there too. A turn's packets leave by one sendto(). When the device goes, everything goes on through the
-// companion. All calls from one thread.
+// A hot sweep reads only the receive rings and makes no system call; only while packets take the kernel's way
+// does it look there too. A turn's packets leave by one sendto(). When the device goes, everything goes on
+// through the companion. All calls from one thread.
 #pragma once
 
 #include "sp/abi/names.hpp"
@@ -24,11 +24,12 @@
 #include <utility>
 #include <vector>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 struct xdp_options {
     std::string interface;
-    unsigned ifindex = 0;        // of that interface, so that a new one of the same name is not taken for it
+    unsigned ifindex = 0; // of that interface, so that a new one of the same name is not taken for it
     steering_maps maps;
     std::uint32_t frames = 4096; // per queue, half of them to receive into; a power of two from 64 to 65536
     transport::zerocopy zerocopy = transport::zerocopy::automatic;
@@ -36,7 +37,8 @@ struct xdp_options {
     rawip_options kernel;
 };
 
-class xdp {
+class xdp
+{
 public:
     // The program must be attached already: some drivers arm their queues only then.
     [[nodiscard]] static result<xdp> open(const xdp_options &options, counters &stats);
@@ -130,7 +132,8 @@ private:
             stats_->add(stat::xsk_received, good);
         return good;
     }
-    // The sender's address; also remembers where it reached us. Peers come in runs, so most packets change nothing.
+    // The sender's address; also remembers where it reached us. Peers come in runs, so most packets change
+    // nothing.
     sp_address meet(const sp_parsed &parsed) noexcept
     {
         const bool v4 = parsed.family == 4;
@@ -143,8 +146,8 @@ private:
         return from;
     }
 
-    [[nodiscard]] static result<std::vector<xsk>> open_queues(const xdp_options &options, std::uint32_t frame_bytes,
-                                                              unsigned queues);
+    [[nodiscard]] static result<std::vector<xsk>> open_queues(const xdp_options &options,
+                                                              std::uint32_t frame_bytes, unsigned queues);
     [[nodiscard]] result<void> adopt(std::vector<xsk> queues);
     void note_kernel(std::size_t packets) noexcept
     {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the AF_XDP transport does off the hot path: following the kernel's routes, neighbours, addresses and links,
-// and reading statistics. See xdp.hpp.
+// What the AF_XDP transport does off the hot path: following the kernel's routes, neighbours, addresses and
+// links, and reading statistics. See xdp.hpp.
 #include "userspace/transport/xdp.hpp"
 
 #include <algorithm>
 #include <sys/epoll.h>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 void xdp::after_full_sweep(std::int64_t now_ns) noexcept
 {
@@ -74,7 +75,8 @@ void xdp::rebuild(route &r) noexcept
     r.direct = false;
     if (!hop || hop->oif != ifindex_ || hop->local)
         return;
-    const std::size_t received = umem::rx_bytes_max(frame_bytes_) - sizeof(sp_vlan) - header_template::ipv6_bytes;
+    const std::size_t received =
+        umem::rx_bytes_max(frame_bytes_) - sizeof(sp_vlan) - header_template::ipv6_bytes;
     const std::size_t sent = umem::tx_bytes_max(frame_bytes_);
     r.packet_max = std::min({r.packet_max, received, sent});
     if (queues_.empty() || !hop->link.up || !hop->to || hop->source.family == SP_FAMILY_NONE)
@@ -99,8 +101,8 @@ void xdp::tick() noexcept
         keep_neighbours();
 }
 
-// The kernel does not see what goes through the rings: without a word from us it would let a neighbour that is in
-// use grow stale and drop it.
+// The kernel does not see what goes through the rings: without a word from us it would let a neighbour that
+// is in use grow stale and drop it.
 void xdp::keep_neighbours() noexcept
 {
     std::size_t told = 0;

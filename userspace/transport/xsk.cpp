@@ -10,14 +10,17 @@
 #include <linux/if_xdp.h>
 #include <sys/socket.h>
 
-namespace sp::transport {
-namespace {
+namespace sp::transport
+{
+namespace
+{
 
 // A queue stays taken for 12 to 25 ms after its owner has gone (measured): the kernel frees it later.
 constexpr int busy_retries = 250;
 constexpr timespec busy_pause{0, 1'000'000};
 
-// A kernel from 6.17 sends more than 32 packets of a copying socket in one call when asked to; not in every header.
+// A kernel from 6.17 sends more than 32 packets of a copying socket in one call when asked to; not in every
+// header.
 constexpr int max_tx_budget_option = 9;
 
 error cannot_bind(const xsk::place &where, int why)
@@ -25,8 +28,8 @@ error cannot_bind(const xsk::place &where, int why)
     const std::string queue = where.interface + " queue " + std::to_string(where.queue);
     switch (why) {
     case EBUSY:
-        return error::numbered(1008, "receive queue " + std::to_string(where.queue) + " of " + where.interface +
-                                         " is in use");
+        return error::numbered(1008, "receive queue " + std::to_string(where.queue) + " of " +
+                                         where.interface + " is in use");
     case EPERM:
     case EACCES:
         return error::numbered(1001, "cannot open an AF_XDP socket");
@@ -50,8 +53,8 @@ bool refuses_zero_copy(int status) noexcept
 xsk::xsk(umem memory, std::unique_ptr<ring_pair> rings, socket_ptr socket)
     : memory_(std::move(memory)), rings_(std::move(rings)), socket_(std::move(socket)),
       rx_bytes_(std::uint64_t{memory_.shape().rx_frames} * memory_.shape().frame_bytes),
-      free_(std::make_unique<std::uint64_t[]>(memory_.shape().tx_frames)), free_count_(memory_.shape().tx_frames),
-      reap_below_(memory_.shape().tx_frames / 4)
+      free_(std::make_unique<std::uint64_t[]>(memory_.shape().tx_frames)),
+      free_count_(memory_.shape().tx_frames), reap_below_(memory_.shape().tx_frames / 4)
 {
     for (std::uint32_t i = 0; i < free_count_; ++i)
         free_[i] = rx_bytes_ + std::uint64_t{i} * memory_.shape().frame_bytes;

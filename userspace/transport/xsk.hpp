@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// One AF_XDP socket on one receive queue, with its packet memory: Ethernet frames in, Ethernet frames out. All ring
-// work is done by the functions of libxdp, barriers included. A received frame is lent to the caller until it
-// returns and then goes back to the FILL ring, so that ring holds at least half of the frames at any time; a frame
-// to send comes back through the COMPLETION ring. No descriptor from the kernel or the driver is believed.
+// One AF_XDP socket on one receive queue, with its packet memory: Ethernet frames in, Ethernet frames out.
+// All ring work is done by the functions of libxdp, barriers included. A received frame is lent to the caller
+// until it returns and then goes back to the FILL ring, so that ring holds at least half of the frames at any
+// time; a frame to send comes back through the COMPLETION ring. No descriptor from the kernel or the driver
+// is believed.
 //
 // One thread. Nothing is allocated and nothing waits after open().
 #pragma once
@@ -20,11 +21,13 @@
 #include <string>
 #include <xdp/xsk.h>
 
-namespace sp::transport {
+namespace sp::transport
+{
 
 enum class zerocopy : std::uint8_t { automatic, required, off };
 
-class xsk {
+class xsk
+{
 public:
     struct place {
         std::string interface;
@@ -40,7 +43,8 @@ public:
         std::uint64_t rx_ring_full = 0;
     };
 
-    // In the network namespace of the calling thread. Waits up to 250 ms for a queue whose last owner has just gone.
+    // In the network namespace of the calling thread. Waits up to 250 ms for a queue whose last owner has
+    // just gone.
     [[nodiscard]] static result<xsk> open(const place &where, umem memory, zerocopy mode);
 
     [[nodiscard]] int fd() const noexcept { return xsk_socket__fd(socket_.get()); }
@@ -78,8 +82,8 @@ public:
         return lent;
     }
 
-    // Where to write one SP packet of at most tx_bytes_max(); room for headers lies before it. Null: all frames are
-    // with the kernel. A reservation stands until submit() uses it.
+    // Where to write one SP packet of at most tx_bytes_max(); room for headers lies before it. Null: all
+    // frames are with the kernel. A reservation stands until submit() uses it.
     [[nodiscard]] std::byte *reserve() noexcept
     {
         if (reserved_ == no_frame) {
@@ -93,7 +97,10 @@ public:
     }
 
     // What reserve() gave, between it and submit().
-    [[nodiscard]] std::byte *packet() const noexcept { return memory_.at(reserved_ + umem::tx_packet_offset); }
+    [[nodiscard]] std::byte *packet() const noexcept
+    {
+        return memory_.at(reserved_ + umem::tx_packet_offset);
+    }
 
     // Queues it: `header_bytes` right before the packet and `n` bytes of it.
     void submit(std::size_t header_bytes, std::size_t n) noexcept
@@ -111,7 +118,8 @@ public:
 
     [[nodiscard]] std::uint32_t queued() const noexcept { return queued_; }
 
-    // Shows the kernel what was queued and makes it send: one system call, more only if it takes less than all.
+    // Shows the kernel what was queued and makes it send: one system call, more only if it takes less than
+    // all.
     [[nodiscard]] kicked kick() noexcept;
 
     // Takes back what has been sent.
@@ -122,7 +130,10 @@ public:
     [[nodiscard]] bool lost_device() const noexcept;
 
     // For tests: no frame may ever be lost.
-    [[nodiscard]] std::uint32_t free_tx_frames() const noexcept { return free_count_ + (reserved_ != no_frame); }
+    [[nodiscard]] std::uint32_t free_tx_frames() const noexcept
+    {
+        return free_count_ + (reserved_ != no_frame);
+    }
 
 private:
     static constexpr std::uint32_t batch_max = 64;
@@ -168,7 +179,8 @@ private:
     std::unique_ptr<ring_pair> rings_;
     socket_ptr socket_; // after memory_: closed before the memory goes
     std::uint64_t rx_bytes_;
-    std::unique_ptr<std::uint64_t[]> free_; // frames to send from that are ours now; the last used is the next
+    std::unique_ptr<std::uint64_t[]>
+        free_; // frames to send from that are ours now; the last used is the next
     std::uint32_t free_count_ = 0;
     std::uint32_t reap_below_ = 0;
     std::uint32_t queued_ = 0;
