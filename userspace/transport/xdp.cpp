@@ -231,6 +231,12 @@ std::string_view xdp::name(route_id id) const noexcept
     return r && r->direct ? "ip/xdp" : "ip/kernel";
 }
 
+const std::optional<next_hop> &xdp::way_of(route_id id) const noexcept
+{
+    const auto *r = find(id);
+    return kernel_.hop(r ? r->kernel : route_id{rawip::routes_max});
+}
+
 std::span<std::byte> xdp::reserve(route_id id, std::size_t n) noexcept
 {
     reserved_ = way::none;

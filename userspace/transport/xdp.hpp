@@ -88,6 +88,8 @@ public:
     [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
     [[nodiscard]] std::size_t queues() const noexcept { return queues_.size(); }
     [[nodiscard]] std::uint32_t frame_bytes() const noexcept { return frame_bytes_; }
+    // What the kernel says of the way to a peer; empty while it knows none.
+    [[nodiscard]] const std::optional<next_hop> &way_of(route_id id) const noexcept;
     // The rings are in use: the device is there.
     [[nodiscard]] bool accelerated() const noexcept { return !queues_.empty(); }
 
