@@ -135,6 +135,26 @@ TEST_F(xdp_between_hosts, find_packets_in_hot_sweeps_without_the_kernel)
     EXPECT_EQ(b.last.mark, 99u);
 }
 
+TEST_F(xdp_between_hosts, wake_only_while_they_are_armed)
+{
+    const auto [there, back] = meet();
+    pollfd wake{b->wake_fd(), POLLIN, 0};
+    const auto readable = [&] { return ::poll(&wake, 1, 0) == 1; };
+    EXPECT_TRUE(eventually([&] {
+        b.sweep();
+        return !readable();
+    }));
+    b->disarm();
+    ASSERT_TRUE(a.send(there, port_b, port_a, 1));
+    EXPECT_FALSE(readable()); // over veth a packet is in the ring when the sender's call returns
+    b->arm();
+    EXPECT_TRUE(eventually(readable));
+    EXPECT_EQ(b.sweep(sp::core::sweep::hot), 1u);
+    EXPECT_FALSE(readable());
+    ASSERT_TRUE(a.send(there, port_b, port_a, 2));
+    EXPECT_TRUE(eventually(readable));
+}
+
 TEST_F(xdp_between_hosts, never_run_out_of_frames)
 {
     constexpr std::size_t packets = 100'000, window = 256, burst = 32;

@@ -6,6 +6,7 @@
 
 #include "userspace/transport/netns.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -134,15 +135,38 @@ result<void> xdp::adopt(std::vector<xsk> queues)
     for (unsigned queue = 0; queue < queues_.size(); ++queue) {
         if (auto added = steering_.add_socket(queue, queues_[queue].fd()); !added)
             return added;
-        if (!watch(wake_.get(), queues_[queue].fd()))
-            return std::unexpected(error::numbered(1025, {}, std::strerror(errno)));
     }
     if (!watch(wake_.get(), kernel_.wake_fd()))
         return std::unexpected(error::numbered(1025, {}, std::strerror(errno)));
     steering_.set_addresses(kernel_.routing().addresses(ifindex_).all());
     seen_addresses_ = kernel_.routing().address_generation();
     seen_links_ = kernel_.routing().link_generation();
+    arm();
     return {};
+}
+
+// Adding a descriptor fails only for want of kernel memory, and then it is tried again before the next sleep.
+void xdp::arm() noexcept
+{
+    if (armed_)
+        return;
+    armed_ =
+        std::ranges::all_of(queues_, [this](const xsk &queue) { return watch(wake_.get(), queue.fd()); });
+    if (!armed_)
+        ignore_rings();
+}
+
+void xdp::disarm() noexcept
+{
+    if (armed_)
+        ignore_rings();
+    armed_ = false;
+}
+
+void xdp::ignore_rings() noexcept
+{
+    for (const auto &queue : queues_)
+        (void)::epoll_ctl(wake_.get(), EPOLL_CTL_DEL, queue.fd(), nullptr); // ENOENT: it was not there
 }
 
 // ---- ports

@@ -82,7 +82,13 @@ public:
     [[nodiscard]] std::size_t packet_max(route_id id) const noexcept;
     [[nodiscard]] std::string_view name(route_id id) const noexcept;
     [[nodiscard]] bool certain() const noexcept { return false; }
+    // Tells of packets in the rings only while armed, as it is after open(). The kernel pays for an armed
+    // descriptor with each packet, in the sender's time: 0.1 to 0.2 us of a round trip (measured, veth). So a driver
+    // that polls may disarm, if it arms before it sleeps; what came in between makes the descriptor readable
+    // at once.
     [[nodiscard]] int wake_fd() const noexcept { return wake_.get(); }
+    void arm() noexcept;
+    void disarm() noexcept;
 
     [[nodiscard]] const error &failure() const noexcept { return kernel_.failure(); }
     [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
@@ -159,6 +165,7 @@ private:
     void after_full_sweep(std::int64_t now_ns) noexcept;
     void check_device() noexcept;
     void abandon_device() noexcept;
+    void ignore_rings() noexcept;
     void rebuild_routes() noexcept;
     void rebuild(route &r) noexcept;
     void tick() noexcept;
@@ -180,6 +187,7 @@ private:
     encounter last_;
     way reserved_ = way::none; // where the last reserve() found room
     bool zero_copy_ = false;
+    bool armed_ = false;
     bool kick_owed_ = false;
     bool link_down_ = false;
     bool kernel_hot_ = true, kernel_used_ = false; // the latter within this tick

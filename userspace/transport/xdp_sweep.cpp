@@ -5,7 +5,6 @@
 #include "userspace/transport/xdp.hpp"
 
 #include <algorithm>
-#include <sys/epoll.h>
 
 namespace sp::transport
 {
@@ -50,8 +49,8 @@ void xdp::abandon_device() noexcept
         const auto last = queue.read_statistics();
         lost_before_.fill_empty += last.fill_empty;
         lost_before_.rx_ring_full += last.rx_ring_full;
-        (void)::epoll_ctl(wake_.get(), EPOLL_CTL_DEL, queue.fd(), nullptr);
     }
+    ignore_rings();
     queues_.clear();
     reserved_ = way::none;
     kick_owed_ = false;
