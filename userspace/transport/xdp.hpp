@@ -83,9 +83,9 @@ public:
     [[nodiscard]] std::string_view name(route_id id) const noexcept;
     [[nodiscard]] bool certain() const noexcept { return false; }
     // Tells of packets in the rings only while armed, as it is after open(). The kernel pays for an armed
-    // descriptor with each packet, in the sender's time: 0.1 to 0.2 us of a round trip (measured, veth). So a driver
-    // that polls may disarm, if it arms before it sleeps; what came in between makes the descriptor readable
-    // at once.
+    // descriptor with each packet, in the sender's time: 0.1 to 0.2 us of a round trip (measured, veth). So a
+    // driver that polls may disarm, if it arms before it sleeps; what came in between makes the descriptor
+    // readable at once.
     [[nodiscard]] int wake_fd() const noexcept { return wake_.get(); }
     void arm() noexcept;
     void disarm() noexcept;
