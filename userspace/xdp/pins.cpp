@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -34,6 +35,22 @@ std::optional<ino_t> inode(const char *path)
 {
     struct ::stat facts{};
     return ::stat(path, &facts) == 0 ? std::optional(facts.st_ino) : std::nullopt;
+}
+
+// Is this the network namespace that the machine booted with? From Linux 6.18 on its inode number is fixed;
+// before, namespaces were numbered from 1 in the order they were made (SO_NETNS_COOKIE). Comparing with
+// /proc/1/ns/net would need the right to trace process 1: root and a member of the group sp would look for
+// the same pins in two places.
+bool in_first_netns(ino_t own)
+{
+    constexpr ino_t first_inode = 0xeffffff9;
+    constexpr std::uint64_t first_cookie = 1;
+    const descriptor asker(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    std::uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return own == first_inode ||
+           (::getsockopt(asker.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 &&
+            cookie == first_cookie);
 }
 
 // The group that may use what root loaded; nothing where it does not exist.
@@ -120,13 +137,8 @@ result<> open_each_map(pinned &found, const std::string &directory)
 std::string pin_directory(std::string_view root, std::string_view interface)
 {
     auto path = std::string(root) + '/' + as_file_name(interface);
-    const auto own = inode("/proc/thread-self/ns/net"), first = inode("/proc/1/ns/net");
-    const auto marked = own ? path + '@' + std::to_string(*own) : path;
-    if (own && first)
-        return *own == *first ? path : marked;
-    // Not allowed to compare: a directory with the mark can only be ours.
-    struct ::stat facts{};
-    return ::stat(marked.c_str(), &facts) == 0 ? marked : path;
+    const auto own = inode("/proc/thread-self/ns/net");
+    return own && !in_first_netns(*own) ? path + '@' + std::to_string(*own) : path;
 }
 
 result<pin_lock> pin_lock::take(const std::string &root)
