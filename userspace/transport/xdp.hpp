@@ -52,7 +52,7 @@ public:
     {
         const bool full = static_cast<bool>(how);
         std::size_t got = 0;
-        if (full || kernel_hot_) {
+        if (full || kernel_hot_ || queues_.empty()) {
             got = kernel_.receive(sink, n, how, now_ns);
             note_kernel(got);
         }
