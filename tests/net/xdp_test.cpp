@@ -26,8 +26,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// ---- load, status, unload
-// ------------------------------------------------------------------------------------
+// ---- load, status, unload ----
 
 TEST_F(xdp, loaded_program_is_pinned_and_described)
 {
@@ -183,8 +182,9 @@ TEST(xdp_pins, names_hold_nothing_that_a_bpf_file_system_reserves)
 {
     struct ::stat own{};
     ASSERT_EQ(::stat("/proc/thread-self/ns/net", &own), 0);
-    if (own.st_ino == 0xeffffff9) // the first one, from Linux 6.18 on; the other tests run in others
+    if (own.st_ino == 0xeffffff9) { // the first one, from Linux 6.18 on; the other tests run in others
         EXPECT_EQ(pin_directory("/r", "eth0"), "/r/eth0");
+    }
     EXPECT_THAT(pin_directory("/r", "a.b@c%d+e"), ::testing::StartsWith("/r/a%2eb%40c%25d%2be"));
 }
 
@@ -322,8 +322,7 @@ TEST_F(xdp, unload_clears_the_pins_of_a_device_that_has_gone)
     EXPECT_EQ(again.error().number(), 1011);
 }
 
-// ---- held by a process
-// ---------------------------------------------------------------------------------------
+// ---- held by a process ----
 
 TEST_F(xdp, attached_program_goes_with_its_object)
 {
