@@ -327,6 +327,49 @@ TEST(rep, a_reply_that_may_have_been_lost_is_sent_again_and_not_executed_again)
     EXPECT_EQ(a.wire[1].frame, a.wire[0].frame);
 }
 
+// The asker may know first that its pipe is gone: its goodbye can be lost.
+TEST(rep, a_reply_follows_the_asker_although_its_old_pipe_still_seems_alive)
+{
+    answerer a;
+    const auto old_pipe = a.add_pipe(77);
+    for (const std::uint32_t i : {1u, 2u}) {
+        a.request(old_pipe, {end_bit | i});
+        ASSERT_FALSE(a.reply(a.take()->ticket));
+        a.ready(old_pipe);
+    }
+    const auto new_pipe = a.add_pipe(77);
+    a.request(new_pipe, {end_bit | 1});
+    EXPECT_FALSE(a.take());
+    ASSERT_EQ(a.wire.size(), 3u);
+    EXPECT_EQ(a.wire[2].pipe, new_pipe);
+    EXPECT_EQ(a.frames_held(), 2);
+    a.machine.on_confirmed(old_pipe, 1, a.out); // of the first, which has moved
+    a.settle();
+    EXPECT_EQ(a.frames_held(), 2);
+    a.machine.on_confirmed(old_pipe, 1, a.out);
+    a.settle();
+    EXPECT_EQ(a.frames_held(), 1);
+    a.machine.on_confirmed(new_pipe, 1, a.out);
+    a.settle();
+    EXPECT_EQ(a.frames_held(), 0);
+}
+
+TEST(rep, a_waiting_request_follows_the_asker_and_both_pipes_get_their_credit)
+{
+    answerer a;
+    const auto old_pipe = a.add_pipe(77), new_pipe = a.add_pipe(77);
+    a.request(old_pipe, {end_bit | 1});
+    a.request(new_pipe, {end_bit | 1});
+    EXPECT_EQ(a.consumed, 1);
+    a.close_pipe(old_pipe);
+    const auto t = a.take();
+    ASSERT_TRUE(t);
+    EXPECT_EQ(t->pipe, new_pipe);
+    EXPECT_EQ(a.consumed, 2);
+    EXPECT_FALSE(a.take());
+    EXPECT_EQ(a.frames_held(), 0);
+}
+
 TEST(rep, kept_replies_wait_for_room_on_the_new_pipe)
 {
     answerer a;

@@ -55,7 +55,7 @@ public:
     loopback(net &n, std::uint8_t number) : net_(&n), self_(host(number)) {}
 
     template <class Sink>
-    std::size_t receive(Sink &&sink, std::size_t max, engine::sweep, std::int64_t) noexcept
+    std::size_t receive(Sink &&sink, std::size_t max, core::sweep, std::int64_t) noexcept
     {
         auto &inbox = net_->inboxes[self_.bytes[3]];
         std::size_t n = 0;
@@ -113,6 +113,6 @@ private:
     std::vector<std::byte> scratch_;
 };
 
-static_assert(engine::transport<loopback>);
+static_assert(core::transport<loopback>);
 
 } // namespace sp::test

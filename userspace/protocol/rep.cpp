@@ -171,7 +171,11 @@ void rep_machine::keep(std::uint32_t slot, instant now)
 void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &out)
 {
     auto *pipe = pipes_.find(id);
-    for (; pipe && messages > 0 && pipe->answered.first != nobody; --messages)
+    if (!pipe)
+        return;
+    pipe->confirmed += messages;
+    while (pipe->answered.first != nobody &&
+           static_cast<std::int32_t>(requests_[pipe->answered.first].number - pipe->confirmed) < 0)
         free(pipe->answered.first);
     pump(out);
 }
@@ -213,47 +217,66 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     const auto header = payload.first(stack.bytes);
     if (options_.dedupe_time.count() > 0)
         if (const auto known = lookup(pipe->instance, header); known != nobody) {
-            refuse(stat::socket_duplicate_request);
+            out.count(stat::socket_duplicate_request);
+            out.release(frame);
             return on_duplicate(known, *pipe, out);
         }
     const auto slot = allocate();
     if (slot == nobody)
         return refuse(stat::socket_memory);
     auto &r = requests_[slot];
-    r.what = state::queued;
     r.header_bytes = static_cast<std::uint8_t>(stack.bytes);
     std::ranges::copy(header, r.header.begin());
     r.instance = pipe->instance;
-    r.pipe = id;
     r.frame = frame;
     auto &chain = buckets_[bucket(r.instance, header)];
     r.chain = chain;
     chain = slot;
-    if (pipe->queued.first == nobody)
-        turn_.push_back(id);
-    append(pipe->queued, slot);
+    enqueue(slot, *pipe);
 }
 
-// The asker has sent it again: the answer goes where the asker is now.
+// The asker has sent it again: the answer goes where the asker is now, since it may have given its other pipe up
+// before we know. On the pipe where request or reply already are, the link brings them.
 void rep_machine::on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &out)
 {
     auto &r = requests_[slot];
-    switch (r.what) {
-    case state::held:
-        r.pipe = pipe.id;
-        return;
-    case state::kept:
-        kept_bytes_ -= r.size + charge;
-        remove(kept_, slot);
-        if (pipe.ready)
-            return send(slot, pipe, out);
-        r.what = state::again;
-        r.pipe = pipe.id;
-        append(pipe.again, slot);
-        return;
-    default: // waits on its first pipe still, or the reply is on its way
+    auto *before = pipes_.find(r.pipe);
+    if (before == &pipe && r.what != state::held)
+        return out.consumed(pipe.id);
+    if (r.what == state::queued) {
+        remove(before->queued, slot);
+        if (before->queued.first == nobody)
+            std::erase(turn_, before->id);
+        out.consumed(before->id); // and the new pipe's credit returns when it is taken
+        enqueue(slot, pipe);
         return;
     }
+    out.consumed(pipe.id);
+    if (r.what == state::held) {
+        r.pipe = pipe.id;
+        return;
+    }
+    if (r.what == state::kept) {
+        kept_bytes_ -= r.size + charge;
+        remove(kept_, slot);
+    } else {
+        remove(r.what == state::answered ? before->answered : before->again, slot);
+    }
+    if (pipe.ready)
+        return send(slot, pipe, out);
+    r.what = state::again;
+    r.pipe = pipe.id;
+    append(pipe.again, slot);
+}
+
+void rep_machine::enqueue(std::uint32_t slot, pipe_state &pipe)
+{
+    auto &r = requests_[slot];
+    r.what = state::queued;
+    r.pipe = pipe.id;
+    if (pipe.queued.first == nobody)
+        turn_.push_back(pipe.id);
+    append(pipe.queued, slot);
 }
 
 std::optional<taken_request> rep_machine::take(effects &out)
@@ -304,6 +327,7 @@ void rep_machine::send(std::uint32_t slot, pipe_state &pipe, effects &out)
     auto &r = requests_[slot];
     r.what = state::answered;
     r.pipe = pipe.id;
+    r.number = pipe.sent++;
     append(pipe.answered, slot);
     pipe.ready = false;
     out.send(pipe.id, std::span(r.header).first(r.header_bytes), r.frame);

@@ -85,6 +85,7 @@ private:
         pipe_id pipe = no_pipe; // where the reply goes
         frame_id frame = no_frame;
         std::uint32_t size = 0;                         // of the reply
+        std::uint32_t number = 0;                       // of the reply among those sent on its pipe
         std::uint32_t previous = nobody, next = nobody; // in its list
         std::uint32_t chain = nobody;                   // in its bucket
         instant kept_until{};
@@ -99,6 +100,7 @@ private:
         std::uint64_t instance;
         std::size_t capacity;
         bool ready = false;
+        std::uint32_t sent = 0, confirmed = 0; // replies
         list queued{};
         list answered{}; // in the order they were sent
         list again{};
@@ -115,6 +117,7 @@ private:
     [[nodiscard]] std::uint32_t lookup(std::uint64_t instance, std::span<const std::byte> header) const noexcept;
     [[nodiscard]] std::uint32_t allocate();
     void free(std::uint32_t slot);
+    void enqueue(std::uint32_t slot, pipe_state &pipe);
     void on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &out);
     void send(std::uint32_t slot, pipe_state &pipe, effects &out);
     void keep(std::uint32_t slot, instant now);
