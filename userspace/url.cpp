@@ -131,6 +131,8 @@ std::string_view nearest(std::string_view word, std::initializer_list<std::strin
 
 result<url> parse_url(std::string_view text)
 {
+    if (text.contains('\0')) // the system would stop reading there
+        return bad("a URL holds no zero byte", "", "write ip://HOST:PORT or unixgram:///path");
     const auto colon = text.find("://");
     if (colon == std::string_view::npos)
         return bad(quoted(text) + " is not a URL", "", "write ip://HOST:PORT or unixgram:///path");
