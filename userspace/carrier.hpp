@@ -88,6 +88,21 @@ public:
     {
         return visit([](const auto &t) { return t.certain(); });
     }
+    // A transport whose descriptor costs something while it is watched can be told that nobody sleeps on it.
+    void arm() noexcept
+    {
+        visit([](auto &t) {
+            if constexpr (requires { t.arm(); })
+                t.arm();
+        });
+    }
+    void disarm() noexcept
+    {
+        visit([](auto &t) {
+            if constexpr (requires { t.disarm(); })
+                t.disarm();
+        });
+    }
     [[nodiscard]] int wake_fd() const noexcept
     {
         return visit([](const auto &t) { return t.wake_fd(); });

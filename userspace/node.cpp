@@ -119,6 +119,7 @@ std::size_t node::turn(instant now) noexcept
 {
     const bool full = look_everywhere_ || now - full_at_ >= full_sweep_every;
     look_everywhere_ = false;
+    latest_ = now;
     if (full)
         full_at_ = now;
     const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot);
@@ -158,10 +159,10 @@ void node::enter(instant now) noexcept
         waiter_.wake(); // it must not be woken by packets that we are about to poll for
 }
 
-void node::leave() noexcept
+void node::leave(instant now) noexcept
 {
     --callers_;
-    active_at_ = engine_clock::now();
+    active_at_ = now;
     if (followers_ > 0 && !leading_)
         follow_.notify_one();
     if (keeper_parked_)
@@ -196,13 +197,21 @@ void node::sleep(lock &held, instant now, instant until) noexcept
         --followers_;
         return;
     }
+    lead(held, now, until);
+}
+
+// Sleeps for everybody. What came since the last look makes a descriptor readable, so nothing is missed.
+void node::lead(lock &held, instant now, instant until) noexcept
+{
     leading_ = true;
-    woken_for_ = std::min(until, next_deadline());
+    transports_.arm();
+    const auto wake_at = std::min(until, next_deadline());
     held.unlock();
-    waiter_.sleep(now, woken_for_);
+    waiter_.sleep(now, wake_at);
     held.lock();
+    if (options_.driver == driver::caller) // who polls by hand watches fd(), which must always tell
+        transports_.disarm();
     leading_ = false;
-    woken_for_ = instant::max();
     look_everywhere_ = true;
 }
 
@@ -222,13 +231,9 @@ void node::keep() noexcept
             continue;
         }
         turn(now);
-        leading_ = keeper_leads_ = true;
-        woken_for_ = next_deadline();
-        held.unlock();
-        waiter_.sleep(now, woken_for_);
-        held.lock();
-        leading_ = keeper_leads_ = false;
-        look_everywhere_ = true;
+        keeper_leads_ = true;
+        lead(held, now, instant::max());
+        keeper_leads_ = false;
         if (callers_ == 0)
             turn(engine_clock::now());
         if (followers_ > 0)

@@ -53,6 +53,7 @@ public:
     std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
     void changed() noexcept;
 
+    [[nodiscard]] instant latest() const noexcept { return latest_; } // of the latest turn; saves reading the clock
     [[nodiscard]] instant next_deadline() const noexcept;
     [[nodiscard]] int fd() const noexcept { return waiter_.fd(); }
 
@@ -63,7 +64,8 @@ private:
     enum class step : bool { again, sleep };
 
     void enter(instant now) noexcept;
-    void leave() noexcept;
+    void leave(instant now) noexcept;
+    void lead(lock &held, instant now, instant until) noexcept;
     [[nodiscard]] step spin(lock &held, instant now, instant spin_until) noexcept;
     void sleep(lock &held, instant now, instant until) noexcept;
     void keep() noexcept;
@@ -83,9 +85,9 @@ private:
     bool look_everywhere_ = true; // the next turn is a full sweep
     int followers_ = 0;
     int callers_ = 0;             // threads inside run_until
+    instant latest_{};
     instant full_at_{};           // the latest full sweep
     instant active_at_{};         // the latest turn of an application's thread
-    instant woken_for_ = instant::max(); // what the sleeper will wake for by itself
     std::condition_variable follow_, park_;
     std::jthread keeper_;
 };
@@ -140,7 +142,7 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
         }
         now = engine_clock::now();
     }
-    leave();
+    leave(now);
     if (on_stop) {
         held.unlock(); // its destructor waits for a callback that is running and wants the lock
         on_stop.reset();

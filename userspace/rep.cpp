@@ -36,7 +36,7 @@ namespace {
 std::optional<request> take(const std::shared_ptr<socket_core> &core)
 {
     const auto taken =
-        core->engine().with<rep_machine>(core->id(), engine_clock::now(), [](auto &m, auto &out) { return m.take(out); });
+        core->engine().with<rep_machine>(core->id(), core->home()->latest(), [](auto &m, auto &out) { return m.take(out); });
     if (!taken)
         return std::nullopt;
     auto &f = core->engine().pool()[taken->frame];

@@ -125,15 +125,14 @@ class borrowed_context {
 public:
     explicit borrowed_context(socket_core &core) : core_(core)
     {
-        id_ = core.engine().with<req_machine>(core.id(), engine_clock::now(),
-                                              [](auto &m, auto &) { return m.open_context(); });
+        id_ = core.machine<req_machine>().open_context();
     }
     borrowed_context(const borrowed_context &) = delete;
     borrowed_context &operator=(const borrowed_context &) = delete;
     ~borrowed_context()
     {
         if (id_ && !core_.closed())
-            core_.engine().with<req_machine>(core_.id(), engine_clock::now(), [&](auto &m, auto &out) {
+            core_.engine().with<req_machine>(core_.id(), core_.home()->latest(), [&](auto &m, auto &out) {
                 m.close_context(*id_, out);
                 return true;
             });

@@ -223,6 +223,18 @@ void transports::leave(const place &p, bool listened) noexcept
     std::erase_if(roads_, [&](const road &each) { return &each == r; });
 }
 
+void transports::arm() noexcept
+{
+    for (const auto &r : roads_)
+        engine_->transport_at(r.slot).arm();
+}
+
+void transports::disarm() noexcept
+{
+    for (const auto &r : roads_)
+        engine_->transport_at(r.slot).disarm();
+}
+
 bool transports::stalled() const noexcept
 {
     return std::ranges::any_of(roads_, [&](const road &r) { return engine_->transport_at(r.slot).stalled(); });

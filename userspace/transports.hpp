@@ -40,6 +40,8 @@ public:
     void leave(const place &p, bool listened) noexcept;
 
     [[nodiscard]] bool stalled() const noexcept;
+    void arm() noexcept;    // somebody is about to sleep
+    void disarm() noexcept; // and is awake again
 
 private:
     // One transport in use. An AF_XDP transport also serves what reaches its host by other interfaces, through the
