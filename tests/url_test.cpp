@@ -136,8 +136,9 @@ TEST(url, is_understood_or_refused_whatever_it_is)
     const auto seed = std::random_device()();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
-    const std::string pieces[] = {"ip://", "unixgram://", "ipc://", "/", ":",  "[",  "]",    "?",    "&", "=",
-                                  "io",    "xdp",         "if",     "a", "::", "80", "9999", "\xff", "",  "encap"};
+    const std::string pieces[] = {"ip://", "unixgram://", "ipc://", "/",    ":",   "[",    "]",
+                                  "?",     "&",           "=",      "io",   "xdp", "if",   "a",
+                                  "::",    "80",          "9999",   "\xff", "",    "encap"};
     std::size_t good = 0;
     for (int round = 0; round < 20000; ++round) {
         std::string text = round % 2 ? "ip://" : "";
