@@ -185,7 +185,7 @@ std::optional<veth_peer> peer_of(unsigned ifindex)
 std::optional<attachment> attached_to(unsigned ifindex)
 {
     const libbpf_words quiet;
-    LIBBPF_OPTS(bpf_xdp_query_opts, found);
+    libbpf_options<bpf_xdp_query_opts> found;
     if (bpf_xdp_query(static_cast<int>(ifindex), 0, &found) < 0)
         return std::nullopt;
     if (found.hw_prog_id != 0)

@@ -113,7 +113,8 @@ result<> prepare_root(const std::string &root)
 // without.
 int open_pin(const std::string &path, std::uint32_t flags)
 {
-    LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = flags);
+    libbpf_options<struct bpf_obj_get_opts> options;
+    options.file_flags = flags;
     return bpf_obj_get_opts(path.c_str(), &options);
 }
 

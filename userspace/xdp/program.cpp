@@ -102,7 +102,8 @@ std::string why_refused(int program_fd, const device &where, mode how)
     const libbpf_words words;
     const auto ifindex = static_cast<int>(where.ifindex);
     if (bpf_xdp_attach(ifindex, program_fd, flags_of(how) | XDP_FLAGS_UPDATE_IF_NOEXIST, nullptr) == 0) {
-        LIBBPF_OPTS(bpf_xdp_attach_opts, ours, .old_prog_fd = program_fd);
+        libbpf_options<bpf_xdp_attach_opts> ours;
+        ours.old_prog_fd = program_fd;
         bpf_xdp_detach(ifindex, flags_of(how) | XDP_FLAGS_REPLACE, &ours);
     }
     return words.kernel_message();
@@ -110,7 +111,8 @@ std::string why_refused(int program_fd, const device &where, mode how)
 
 result<attached_program> attach_once(int program_fd, const device &where, mode how)
 {
-    LIBBPF_OPTS(bpf_link_create_opts, options, .flags = flags_of(how));
+    libbpf_options<bpf_link_create_opts> options;
+    options.flags = flags_of(how);
     std::string said;
     int fd;
     {
@@ -195,7 +197,10 @@ result<> run_sample(const program &loaded)
     char packet[64]{};
     packet[12] = 0x08; // an ARP request: EtherType 0x0806
     packet[13] = 0x06;
-    LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = packet, .data_size_in = sizeof packet, .repeat = 1);
+    libbpf_options<bpf_test_run_opts> run;
+    run.data_in = packet;
+    run.data_size_in = sizeof packet;
+    run.repeat = 1;
     if (const int failed = bpf_prog_test_run_opts(loaded.fd.get(), &run); failed < 0)
         return std::unexpected(load_fault(-failed, {}));
     if (run.retval != XDP_PASS)

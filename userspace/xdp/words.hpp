@@ -6,6 +6,7 @@
 // threads, and an application with a print function of its own, notice nothing.
 #pragma once
 
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,17 @@ public:
 private:
     std::string text_;
     std::string *outer_; // what this thread wrote to before; objects nest
+};
+
+// A structure of options for libbpf: zero to its last byte, padding too, since libbpf looks at that. (Its own
+// macro is C.)
+template <class Options>
+struct libbpf_options : Options {
+    libbpf_options() noexcept
+    {
+        std::memset(static_cast<Options *>(this), 0, sizeof(Options));
+        this->sz = sizeof(Options);
+    }
 };
 
 // "EPERM", for a positive errno.
