@@ -28,7 +28,7 @@ const CLI::Validator a_format([](std::string &word) { return parse_format(word) 
 
 // The words as given; they become values only after all of them were accepted.
 struct message_words {
-    std::vector<std::string> positional; // [URL] [DATA]
+    std::optional<std::string> first, second; // [URL] [DATA]
     std::string count, timeout, interval, format = "text";
     std::vector<std::string> set;
     bool insecure = false;
@@ -71,12 +71,15 @@ CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what, 
 
 void add_message_options(CLI::App &verb, message_words &m, const char *data)
 {
-    verb.add_option("url", m.positional, fmt::format("ip://HOST:PORT or unixgram:///path (default: $SP_URL), then {}", data))
-        ->option_text("URL [DATA]")
-        ->expected(0, 2);
+    verb.add_option("URL", m.first, "ip://HOST:PORT or unixgram:///path (default: $SP_URL)")->option_text(" ");
+    verb.add_option("DATA", m.second, data)->option_text(" ");
     verb.add_option("--count", m.count, "messages before it ends; 0: no end")->check(a_count)->option_text("N");
     verb.add_option("--format", m.format, "text, no, ascii, quoted, hex or raw")->check(a_format)->option_text("FORMAT");
-    verb.add_option("--set", m.set, "an option of the socket, such as peer_timeout=2s")->option_text("OPTION=VALUE")->expected(1)->allow_extra_args(false)->take_all();
+    verb.add_option("--set", m.set, "an option of the socket, such as peer_timeout=2s")
+        ->option_text("OPTION=VALUE")
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->take_all();
     verb.add_flag("--insecure", m.insecure, "plaintext between hosts, knowingly (also SP_INSECURE=1)");
 }
 
@@ -95,7 +98,7 @@ void add_messages(CLI::App &app, words &w)
                          "  sp rep --insecure ip://0.0.0.0:7000 --exec 'tr a-z A-Z'",
                          "Messages");
     add_message_options(rep, w.rep, "the answer to every request");
-    auto *echo = rep.add_flag("--echo", w.echo, "answer with the request");
+    auto *echo = rep.add_flag("--echo", w.echo, "answer with the request")->option_text(" ");
     rep.add_option("--exec", w.exec, "answer with what CMD makes of the request: its stdin, and its stdout")
         ->option_text("CMD")
         ->excludes(echo);
@@ -113,7 +116,7 @@ void add_xdp(CLI::App &app, words &w)
         auto &verb = *xdp.add_subcommand(name, what);
         verb.footer(exit_codes);
         add_common(verb, w, "--pretty");
-        auto *interface = verb.add_option("iface", a.interface, "a network interface")->option_text("IFACE");
+        auto *interface = verb.add_option("IFACE", a.interface, "a network interface")->option_text(" ");
         if (action != xdp_arguments::action::status)
             interface->required();
         verb.add_option("-p,--pin-root", a.pin_root, "where the pins are (default /run/sp/bpf)")->option_text("PATH");
@@ -132,7 +135,7 @@ void add_rest(CLI::App &app, words &w)
 {
     auto &doctor = add_verb(app, w, "doctor", "what is missing on this host, and the command that mends it",
                             "  sp doctor\n  sp doctor eth0", "The host");
-    doctor.add_option("iface", w.doctor_interface, "look at this interface too")->option_text("IFACE");
+    doctor.add_option("IFACE", w.doctor_interface, "look at this interface too")->option_text(" ");
 
     auto &demo = add_verb(app, w, "demo", "two hosts on this machine exchange messages through XDP",
                           "  sp demo\n  sp demo --no-xdp", "The host");
@@ -141,7 +144,7 @@ void add_rest(CLI::App &app, words &w)
 
     auto &errors = add_verb(app, w, "errors", "the catalogue of errors, counters and drop reasons",
                             "  sp errors SP1003\n  sp errors no_port", "Help");
-    errors.add_option("word", w.errors.word, "a number or a word to look for")->option_text("CODE|WORD");
+    errors.add_option("WORD", w.errors.word, "a number such as SP1003, or a word to look for")->option_text(" ");
     errors.add_flag("--counters", w.errors.counters, "the counters instead of the errors");
     errors.add_flag("--markdown", w.errors.markdown, "as the page in docs/");
 
@@ -184,7 +187,8 @@ std::string suggestion(const CLI::App &app, std::string_view word)
 error explain(const CLI::App &app, const CLI::ParseError &e)
 {
     const auto left = app.remaining(true);
-    if (dynamic_cast<const CLI::ExtrasError *>(&e) && !left.empty()) {
+    const bool unknown = dynamic_cast<const CLI::ExtrasError *>(&e) || dynamic_cast<const CLI::RequiredError *>(&e);
+    if (unknown && !left.empty()) {
         const auto meant = suggestion(app, left.front());
         return usage(fmt::format("\"{}\" is not understood here", left.front()),
                      left.size() > 1 ? "more words than are expected" : "no such verb or option, or a word too many",
@@ -195,17 +199,15 @@ error explain(const CLI::App &app, const CLI::ParseError &e)
 
 std::optional<error> take_positional(const message_words &m, const char *verb, std::string &url, std::optional<std::string> &data)
 {
-    auto given = m.positional;
     const char *preset = std::getenv("SP_URL");
-    if (preset && *preset && (given.empty() || !given.front().contains("://")))
-        given.insert(given.begin(), preset);
-    if (given.empty())
+    const bool use_preset = preset && *preset && !(m.first && m.first->contains("://"));
+    if (!use_preset && !m.first)
         return usage("no URL is given", "", fmt::format("sp {} URL, or SP_URL in the environment", verb));
-    if (given.size() > 2)
-        return usage(fmt::format("\"{}\" is a word too many", given[2]), "", fmt::format("sp {} --help", verb));
-    url = given[0];
-    if (given.size() == 2)
-        data = given[1];
+    if (use_preset && m.second)
+        return usage(fmt::format("\"{}\" is a word too many", *m.second), "the URL is that of SP_URL",
+                     fmt::format("sp {} --help", verb));
+    url = use_preset ? preset : *m.first;
+    data = use_preset ? m.first : m.second;
     return std::nullopt;
 }
 
@@ -289,7 +291,7 @@ int run(int argc, char **argv)
     words w;
     CLI::App app("sp: Scalability Protocols between hosts through XDP, and on one host", "sp");
     app.set_help_flag("-h,--help", "this text");
-    app.set_version_flag("--version", "sp " SP_VERSION);
+    app.set_version_flag("--version", "sp " SP_VERSION, "the version");
     app.require_subcommand(1);
     app.failure_message([](const CLI::App *, const CLI::Error &) { return std::string(); });
     app.footer(exit_codes);

@@ -174,7 +174,7 @@ std::string render(string_view body, body_format format)
     case body_format::raw:
         return std::string(body);
     case body_format::text:
-        return std::string(body) += '\n';
+        return body.ends_with('\n') ? std::string(body) : std::string(body) += '\n';
     case body_format::ascii:
         return ascii(body);
     case body_format::quoted:

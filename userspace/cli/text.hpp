@@ -14,8 +14,8 @@
 
 namespace sp::cli {
 
-// How a body is printed. text: as it is and a newline, control bytes as '.' on a terminal. raw: the bytes and nothing
-// else. The others end with a newline too; none prints nothing.
+// How a body is printed. text: as it is, and a newline unless it ends with one; on a terminal control bytes as '.'.
+// raw: the bytes and nothing else. The others end with a newline too; none prints nothing.
 enum class body_format : std::uint8_t { text, none, ascii, quoted, hex, raw };
 
 [[nodiscard]] std::optional<body_format> parse_format(std::string_view word);
