@@ -16,10 +16,10 @@ std::size_t engine<Transport>::add_transport(Transport transport)
 {
     for (std::size_t slot = 0; slot < transports_.size(); ++slot)
         if (!transports_[slot]) {
-            transports_[slot].emplace(std::move(transport));
+            transports_[slot] = std::make_unique<Transport>(std::move(transport));
             return slot;
         }
-    transports_.emplace_back(std::move(transport));
+    transports_.push_back(std::make_unique<Transport>(std::move(transport)));
     return transports_.size() - 1;
 }
 

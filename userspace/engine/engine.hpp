@@ -18,7 +18,7 @@
 #include "userspace/link/packet.hpp"
 #include "userspace/link/stranger.hpp"
 
-#include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -64,7 +64,7 @@ public:
     [[nodiscard]] std::size_t transports() const noexcept { return transports_.size(); }
     [[nodiscard]] bool has_transport(std::size_t slot) const noexcept
     {
-        return slot < transports_.size() && transports_[slot].has_value();
+        return slot < transports_.size() && transports_[slot] != nullptr;
     }
 
     // ---- sockets
@@ -153,7 +153,7 @@ private:
     link::cookie_jar cookies_;
     counters stats_;
     frame_pool pool_;
-    std::deque<std::optional<Transport>> transports_;
+    std::vector<std::unique_ptr<Transport>> transports_;
     slab<pipe, pipe_id> pipes_;
     slab<endpoint, endpoint_id> endpoints_{4096};
     slab<socket, socket_id> sockets_{4096};

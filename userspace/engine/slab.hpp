@@ -7,8 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <optional>
+#include <memory>
 #include <vector>
 
 namespace sp::core {
@@ -30,30 +29,29 @@ public:
         const auto index = free_.back();
         free_.pop_back();
         auto &slot = places_[index];
-        slot.generation = static_cast<std::uint16_t>(slot.generation == 0xffff ? 1 : slot.generation + 1);
-        slot.object.emplace();
-        name = static_cast<Id>(std::uint32_t{slot.generation} << 16 | index);
+        slot.generation = slot.generation == 0xffff ? 1 : slot.generation + 1;
+        slot.object = std::make_unique<T>();
+        name = static_cast<Id>(slot.generation << 16 | index);
         ++size_;
-        return &*slot.object;
+        return slot.object.get();
     }
 
     [[nodiscard]] T *find(Id name) noexcept
     {
-        auto *object = at(static_cast<std::uint32_t>(name) & 0xffff);
-        return object && places_[static_cast<std::uint32_t>(name) & 0xffff].generation ==
-                             static_cast<std::uint32_t>(name) >> 16
-                   ? object
-                   : nullptr;
+        const auto index = static_cast<std::uint32_t>(name) & 0xffff;
+        if (index >= places_.size() || places_[index].generation != static_cast<std::uint32_t>(name) >> 16)
+            return nullptr;
+        return places_[index].object.get(); // null after its end, until the place is used again
     }
 
     [[nodiscard]] T *at(std::size_t index) noexcept
     {
-        return index < places_.size() && places_[index].object ? &*places_[index].object : nullptr;
+        return index < places_.size() ? places_[index].object.get() : nullptr;
     }
 
     [[nodiscard]] Id name(std::size_t index) const noexcept
     {
-        return static_cast<Id>(std::uint32_t{places_[index].generation} << 16 | static_cast<std::uint32_t>(index));
+        return static_cast<Id>(places_[index].generation << 16 | static_cast<std::uint32_t>(index));
     }
 
     void remove(Id name) noexcept
@@ -79,13 +77,13 @@ public:
 
 private:
     struct place {
-        std::uint16_t generation = 0;
-        std::optional<T> object;
+        std::uint32_t generation = 0; // 16 bits of it are used
+        std::unique_ptr<T> object;
     };
 
     std::size_t max_;
     std::size_t size_ = 0;
-    std::deque<place> places_;
+    std::vector<place> places_;
     std::vector<std::uint32_t> free_;
 };
 

@@ -75,7 +75,7 @@ bool intact(std::span<const std::byte> packet) noexcept
     const auto covered = packet.first(packet.size() - SP_TRAILER_SIZE);
     const auto trailer = read<sp_trailer>(packet.subspan(covered.size()));
     return be32(trailer.crc32c) == crc32c(covered) &&
-           std::ranges::all_of(trailer.zero, [](std::uint8_t b) { return b == 0; });
+           std::memcmp(trailer.zero, sp_trailer{}.zero, sizeof trailer.zero) == 0;
 }
 
 std::optional<record> record_reader::next() noexcept
