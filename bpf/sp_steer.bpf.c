@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// Steers SP packets from a NIC into AF_XDP sockets: shape, port, address, redirect. Whatever is not SP is left to
-// the kernel; whatever is malformed is dropped; each packet raises exactly one counter of stats.def. The program
-// reads the packet through the parser of wire.h, keeps no state of its own and never writes to a packet.
+// Steers SP packets from a NIC into AF_XDP sockets: shape, port, address, redirect. Whatever is not SP is
+// left to the kernel; whatever is malformed is dropped; each packet raises exactly one counter of stats.def.
+// The program reads the packet through the parser of wire.h, keeps no state of its own and never writes to a
+// packet.
 //
 // The maps are described in maps.h. They are filled by user space: sp_ports and sp_local by the engine that
 // listens, sp_xsks by the owner of the socket, sp_config by the loader.
@@ -15,7 +16,8 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set before the program is loaded; constants to the verifier, so that what is switched off is not even compiled. */
+/* Set before the program is loaded; constants to the verifier, so that what is switched off is not even
+ * compiled. */
 const volatile __u8 sp_protocol = SP_IP_PROTOCOL;
 const volatile __u8 sp_miss_drops = 0;
 const volatile __be16 sp_udp_port = 0;
@@ -50,11 +52,10 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_XSKMAP);
-    __uint(max_entries, SP_QUEUES_MAX * SP_SHARDS);
+    __uint(max_entries, SP_QUEUES_MAX *SP_SHARDS);
     __type(key, __u32);
     __type(value, __u32);
 } sp_xsks SEC(".maps");
-
 
 SP_INLINE int sp_refuse_shape(enum sp_shape shape, struct sp_xdp_stats *stats)
 {
