@@ -54,7 +54,7 @@ examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
 
-.PHONY: all deps deps-test deps-tools test demo bench asan tsan tidy format headers install uninstall clean help
+.PHONY: all deps deps-test deps-tools test demo bench docs asan tsan tidy format headers install uninstall clean help
 
 all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
 
@@ -157,6 +157,10 @@ demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
 	$(Q)for b in $(benches); do $$b || exit 1; done
 
+docs: $(BUILD)/sp ## write the pages that are made from the tables
+	$(Q)$(BUILD)/sp errors --markdown > docs/errors.md
+	$(Q)$(BUILD)/sp errors --counters --markdown > docs/metrics.md
+
 asan: ## the tests under address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory MODE=asan test
 
@@ -183,6 +187,9 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR if set
 	install -m 644 $(wildcard include/sp/*.hpp) $(root)/include/sp/
 	install -m 644 $(wildcard include/sp/abi/*) $(root)/include/sp/abi/
 	install -m 644 userspace/share/man/sp.1 $(root)/share/man/man1/sp.1
+	install -d $(root)/share/doc/sp/docs
+	install -m 644 README.md LICENSE $(root)/share/doc/sp/
+	install -m 644 $(wildcard docs/*.md) $(root)/share/doc/sp/docs/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' \
 		userspace/share/sp.pc.in > $(root)/lib/pkgconfig/sp.pc
 	@if [ -z "$(DESTDIR)" ] && [ $$(id -u) = 0 ]; then ldconfig; fi
@@ -190,7 +197,7 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR if set
 uninstall: ## remove what install put there
 	rm -f $(root)/bin/sp $(root)/lib/libsp.a $(root)/lib/libsp.so $(root)/lib/libsp.so.$(SOVERSION) \
 		$(root)/lib/libsp.so.$(VERSION) $(root)/lib/pkgconfig/sp.pc $(root)/share/man/man1/sp.1
-	rm -rf $(root)/include/sp
+	rm -rf $(root)/include/sp $(root)/share/doc/sp
 
 clean: ## remove build/
 	rm -rf build

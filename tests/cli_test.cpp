@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp` as its users run it: real processes, their output, their exit codes. What is asserted is what scripts rely on.
+// `sp` as its users run it: real processes, their output, their exit codes. What is asserted is what scripts
+// rely on.
 #include "sp/abi/names.hpp"
 #include "tests/net/hosts.hpp"
 #include "tests/support/local.hpp"
@@ -11,7 +12,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-namespace {
+namespace
+{
 
 using nlohmann::json;
 using sp::test::built;
@@ -79,7 +81,8 @@ TEST_F(cli, suggests_the_nearest_verb_option_and_transport)
     EXPECT_TRUE(invoke({"req", url, "--set", "peer_timeot=1s"}).err.contains("did you mean peer_timeout?"));
     const auto unknown = invoke({"req", "unixgrm:///tmp/x", "hello"});
     expect_message(unknown, 2, "SP2001");
-    EXPECT_TRUE(unknown.err.contains("unknown transport \"unixgrm\" (known: ip unixgram ipc abstract tcp)")) << unknown.err;
+    EXPECT_TRUE(unknown.err.contains("unknown transport \"unixgrm\" (known: ip unixgram ipc abstract tcp)"))
+        << unknown.err;
     EXPECT_TRUE(unknown.err.contains("did you mean unixgram?")) << unknown.err;
 }
 
@@ -92,7 +95,15 @@ TEST_F(cli, refuses_an_option_it_does_not_understand)
 
 TEST_F(cli, has_help_for_every_verb)
 {
-    for (const words &verb : {words{}, {"req"}, {"rep"}, {"xdp"}, {"xdp", "load"}, {"doctor"}, {"demo"}, {"errors"}, {"version"}}) {
+    for (const words &verb : {words{},
+                              {"req"},
+                              {"rep"},
+                              {"xdp"},
+                              {"xdp", "load"},
+                              {"doctor"},
+                              {"demo"},
+                              {"errors"},
+                              {"version"}}) {
         auto arguments = verb;
         arguments.push_back("--help");
         const auto done = invoke(arguments);
@@ -103,7 +114,8 @@ TEST_F(cli, has_help_for_every_verb)
 
 TEST_F(cli, gives_errors_as_json_on_stdout_when_asked)
 {
-    for (const words &arguments : {words{"-j", "req", "nonsense"}, {"req", "-j", "--unheard"}, {"xdp", "load", "-j"}}) {
+    for (const words &arguments :
+         {words{"-j", "req", "nonsense"}, {"req", "-j", "--unheard"}, {"xdp", "load", "-j"}}) {
         const auto done = invoke(arguments);
         const auto document = parsed(done.out);
         EXPECT_EQ(document["exit"], 2);
@@ -145,7 +157,8 @@ TEST_F(cli, takes_the_url_from_the_environment_and_repeats)
 {
     program service(sp_with({"rep", url, "yes", "--count", "3"}));
     ASSERT_TRUE(service.says("listening at"));
-    const auto done = invoke({"req", "question", "--count", "3", "--interval", "1ms", "--timeout", "10s"}, {"SP_URL=" + url});
+    const auto done = invoke({"req", "question", "--count", "3", "--interval", "1ms", "--timeout", "10s"},
+                             {"SP_URL=" + url});
     EXPECT_EQ(done.out, "yes\nyes\nyes\n") << done.err;
     EXPECT_EQ(service.wait().out, "question\nquestion\nquestion\n");
 }
@@ -158,11 +171,13 @@ TEST_F(cli, answers_with_what_a_command_makes_of_the_request)
     EXPECT_TRUE(service.wait().err.contains("ended with 3"));
 }
 
-// The command writes more than a pipe holds before it reads, and never reads all: neither side may wait for the other.
+// The command writes more than a pipe holds before it reads, and never reads all: neither side may wait for
+// the other.
 TEST_F(cli, does_not_deadlock_on_full_pipes)
 {
-    program service(sp_with({"rep", url, "--exec", "head -c 300000 /dev/zero | tr '\\0' x; head -c 1 >/dev/null", "--count", "1",
-                             "--format", "no", "--set", "message_max=64KiB"}));
+    program service(
+        sp_with({"rep", url, "--exec", "head -c 300000 /dev/zero | tr '\\0' x; head -c 1 >/dev/null",
+                 "--count", "1", "--format", "no", "--set", "message_max=64KiB"}));
     ASSERT_TRUE(service.says("listening at"));
     program asker(sp_with({"req", url, std::string(1000, 'q'), "--timeout", "1s"}));
     EXPECT_TRUE(service.says("the command wrote more than 65536 bytes")) << service.err();
@@ -179,7 +194,8 @@ TEST_F(cli, writes_one_json_object_per_message)
     EXPECT_EQ(text["exit"], 0);
     EXPECT_EQ(text["body"], "text");
     EXPECT_EQ(text["transport"], "unixgram");
-    const auto bytes = parsed(invoke({"req", url, "-", "-j", "--timeout", "10s"}, {}, std::string_view("\xff\0\x01", 3)).out);
+    const auto bytes = parsed(
+        invoke({"req", url, "-", "-j", "--timeout", "10s"}, {}, std::string_view("\xff\0\x01", 3)).out);
     EXPECT_EQ(bytes["body_hex"], "ff0001");
     EXPECT_FALSE(bytes.contains("body"));
     const auto served = service.wait();
@@ -246,7 +262,8 @@ TEST_F(cli, explains_each_error_by_number_and_word)
     EXPECT_TRUE(one.out.starts_with("SP1003  cannot attach")) << one.out;
     EXPECT_EQ(invoke({"errors", "1003"}).out, one.out);
     EXPECT_TRUE(invoke({"errors", "plaintext"}).out.contains("SP3003"));
-    EXPECT_TRUE(invoke({"errors", "fill_empty"}).out.contains("raise frames")) << "drop reasons are found by name";
+    EXPECT_TRUE(invoke({"errors", "fill_empty"}).out.contains("raise frames"))
+        << "drop reasons are found by name";
     EXPECT_EQ(invoke({"errors", "SP1999"}).status, 6);
     EXPECT_EQ(parsed(invoke({"errors", "-j"}).out)["errors"].size(), sp::error_table.size());
     EXPECT_EQ(parsed(invoke({"errors", "--counters", "-j"}).out)["counters"].size(), sp::stat_table.size());
@@ -274,8 +291,8 @@ TEST_F(cli, doctor_needs_no_privilege_and_names_what_is_missing)
 {
     if (::geteuid() != 0)
         GTEST_SKIP() << "only root can become somebody else";
-    const auto done = sp::test::run({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all",
-                                     "--bounding-set=-all", built(), "doctor"});
+    const auto done = sp::test::run({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                     "--inh-caps=-all", "--bounding-set=-all", built(), "doctor"});
     EXPECT_EQ(done.status, 8) << done.err;
     EXPECT_TRUE(done.out.contains("missing: CAP_BPF CAP_NET_ADMIN CAP_NET_RAW")) << done.out;
     EXPECT_TRUE(done.out.contains("setcap")) << done.out;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// tests/run, shown programs that pass, fail, skip, die or run nothing: its last line and its status are what continuous
-// integration believes.
+// tests/run, shown programs that pass, fail, skip, die or run nothing: its last line and its status are what
+// continuous integration believes.
 #include "tests/support/local.hpp"
 #include "tests/support/program.hpp"
 
@@ -9,7 +9,8 @@
 #include <fstream>
 #include <gtest/gtest.h>
 
-namespace {
+namespace
+{
 
 using sp::test::finished;
 using sp::test::scratch_directory;
@@ -31,8 +32,10 @@ std::string last_line(const std::string &text)
 }
 
 const std::string passing = "[ RUN      ] a.works\n[       OK ] a.works (0 ms)\n";
-const std::string failing = "[ RUN      ] a.breaks\nx_test.cpp:1: Failure\nwrong\n[  FAILED  ] a.breaks (0 ms)\n";
-const std::string skipping = "[ RUN      ] a.cannot\nx_test.cpp:1: Skipped\nno such device\n[  SKIPPED ] a.cannot (0 ms)\n";
+const std::string failing =
+    "[ RUN      ] a.breaks\nx_test.cpp:1: Failure\nwrong\n[  FAILED  ] a.breaks (0 ms)\n";
+const std::string skipping =
+    "[ RUN      ] a.cannot\nx_test.cpp:1: Skipped\nno such device\n[  SKIPPED ] a.cannot (0 ms)\n";
 
 } // namespace
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The rules of the tree that a compiler does not check: who may include whom, which folders stay free of the system, what
-// every file begins with, how long it may be, and that the tables are well formed. Each rule is shown a file that breaks
-// it, so that a check that checks nothing fails too.
+// The rules of the tree that a compiler does not check: who may include whom, which folders stay free of the
+// system, what every file begins with, how long it may be, and that the tables are well formed. Each rule is
+// shown a file that breaks it, so that a check that checks nothing fails too.
 #include "sp/abi/names.hpp"
 
 #include <algorithm>
@@ -16,7 +16,8 @@
 #include <string>
 #include <vector>
 
-namespace {
+namespace
+{
 
 namespace fs = std::filesystem;
 using strings = std::vector<std::string>;
@@ -50,7 +51,8 @@ const std::vector<source> &tree()
         for (const char *folder : {"include", "userspace", "bpf", "tests", "bench"})
             for (const auto &entry : fs::recursive_directory_iterator(root() / folder))
                 if (entry.is_regular_file() && kinds.contains(entry.path().extension().string()))
-                    found.push_back({fs::relative(entry.path(), root()).generic_string(), content(entry.path())});
+                    found.push_back(
+                        {fs::relative(entry.path(), root()).generic_string(), content(entry.path())});
         return found;
     }();
     return all;
@@ -58,7 +60,8 @@ const std::vector<source> &tree()
 
 // ---- who may include whom ----
 
-// Which part of the tree a file belongs to: a folder of userspace/, or one of abi, public, bpf, root, tests, bench.
+// Which part of the tree a file belongs to: a folder of userspace/, or one of abi, public, bpf, root, tests,
+// bench.
 std::string part_of(const std::string &path)
 {
     const auto below = [&](const std::string &folder) { return path.starts_with(folder + '/'); };
@@ -143,9 +146,16 @@ strings system_in_pure_code(const source &file)
     const auto part = part_of(file.path);
     if (part != "protocol" && part != "link" && part != "stream")
         return {};
-    static const std::set<std::string> forbidden{
-        "atomic", "condition_variable", "fcntl.h", "future", "mutex", "netinet/in.h", "poll.h",  "pthread.h", "semaphore",
-        "shared_mutex", "sys/epoll.h",  "sys/eventfd.h", "sys/mman.h", "sys/socket.h", "sys/timerfd.h", "sys/un.h", "thread", "time.h", "ctime", "unistd.h"};
+    static const std::set<std::string> forbidden{"atomic",        "condition_variable",
+                                                 "fcntl.h",       "future",
+                                                 "mutex",         "netinet/in.h",
+                                                 "poll.h",        "pthread.h",
+                                                 "semaphore",     "shared_mutex",
+                                                 "sys/epoll.h",   "sys/eventfd.h",
+                                                 "sys/mman.h",    "sys/socket.h",
+                                                 "sys/timerfd.h", "sys/un.h",
+                                                 "thread",        "time.h",
+                                                 "ctime",         "unistd.h"};
     strings wrong;
     for (const auto &name : includes_of(file.text))
         if (forbidden.contains(name))
@@ -171,7 +181,8 @@ strings wrong_shape(const source &file)
         wrong.push_back(file.path + ": no #pragma once");
     static const std::regex guard(R"(\n#ifndef (\w+)\n#define (\w+)\n)");
     std::smatch names;
-    if (is_c && file.path.ends_with(".h") && !(std::regex_search(file.text, names, guard) && names[1] == names[2]))
+    if (is_c && file.path.ends_with(".h") &&
+        !(std::regex_search(file.text, names, guard) && names[1] == names[2]))
         wrong.push_back(file.path + ": no include guard");
     return wrong;
 }
@@ -196,22 +207,29 @@ TEST(structure, has_no_include_arrow_that_architecture_does_not_draw)
 
 TEST(structure, notices_a_wrong_arrow)
 {
-    EXPECT_TRUE(wrong_arrows({"userspace/link/x.cpp", "#include \"userspace/link/packet.hpp\"\n#include <vector>\n"}).empty());
-    const strings wrong{"userspace/protocol/x.cpp", "userspace/link/x.hpp",    "userspace/engine/x.hpp", "userspace/transport/x.cpp",
-                        "userspace/ring/x.hpp",     "include/sp/x.hpp",        "include/sp/abi/x.h",     "bpf/x.c",
+    EXPECT_TRUE(
+        wrong_arrows({"userspace/link/x.cpp", "#include \"userspace/link/packet.hpp\"\n#include <vector>\n"})
+            .empty());
+    const strings wrong{"userspace/protocol/x.cpp", "userspace/link/x.hpp",
+                        "userspace/engine/x.hpp",   "userspace/transport/x.cpp",
+                        "userspace/ring/x.hpp",     "include/sp/x.hpp",
+                        "include/sp/abi/x.h",       "bpf/x.c",
                         "userspace/cli/x.cpp",      "userspace/examples/x.cpp"};
-    const std::map<std::string, std::string> instead{{"userspace/transport/x.cpp", "userspace/engine/engine.hpp"},
-                                                     {"userspace/cli/x.cpp", "userspace/engine/engine.hpp"},
-                                                     {"userspace/examples/x.cpp", "sp/req.hpp"},
-                                                     {"userspace/protocol/x.cpp", "sp/error.hpp"},
-                                                     {"include/sp/abi/x.h", "sp/error.hpp"}};
+    const std::map<std::string, std::string> instead{
+        {"userspace/transport/x.cpp", "userspace/engine/engine.hpp"},
+        {"userspace/cli/x.cpp", "userspace/engine/engine.hpp"},
+        {"userspace/examples/x.cpp", "sp/req.hpp"},
+        {"userspace/protocol/x.cpp", "sp/error.hpp"},
+        {"include/sp/abi/x.h", "sp/error.hpp"}};
     for (const auto &path : wrong) {
         const auto other = instead.find(path);
         const auto name = other == instead.end() ? "userspace/transport/xdp.hpp" : other->second;
-        EXPECT_EQ(wrong_arrows({path, "#include \"" + name + "\"\n"}).size(), 1u) << path << " includes " << name;
+        EXPECT_EQ(wrong_arrows({path, "#include \"" + name + "\"\n"}).size(), 1u)
+            << path << " includes " << name;
     }
     EXPECT_EQ(wrong_arrows({"userspace/somewhere/x.cpp", ""}).size(), 1u) << "a folder that nobody has drawn";
-    EXPECT_EQ(wrong_arrows({"userspace/link/x.cpp", "  #  include <userspace/engine/engine.hpp>\n"}).size(), 1u);
+    EXPECT_EQ(wrong_arrows({"userspace/link/x.cpp", "  #  include <userspace/engine/engine.hpp>\n"}).size(),
+              1u);
 }
 
 TEST(structure, keeps_the_system_out_of_protocol_link_and_stream)
@@ -221,8 +239,8 @@ TEST(structure, keeps_the_system_out_of_protocol_link_and_stream)
 
 TEST(structure, notices_a_clock_a_thread_or_a_socket_in_pure_code)
 {
-    for (const char *line : {"#include <thread>\n", "#include <sys/socket.h>\n", "#include <mutex>\n", "#include <unistd.h>\n",
-                             "auto t = std::chrono::steady_clock::now();\n"})
+    for (const char *line : {"#include <thread>\n", "#include <sys/socket.h>\n", "#include <mutex>\n",
+                             "#include <unistd.h>\n", "auto t = std::chrono::steady_clock::now();\n"})
         EXPECT_EQ(system_in_pure_code({"userspace/link/x.cpp", line}).size(), 1u) << line;
     EXPECT_TRUE(system_in_pure_code({"userspace/transport/x.cpp", "#include <thread>\n"}).empty());
 }
@@ -252,7 +270,8 @@ TEST(tables, give_every_error_a_number_of_its_own_and_the_words_of_a_message)
         EXPECT_FALSE(e.what.empty()) << e.number;
         EXPECT_TRUE(e.exit_status >= 1 && e.exit_status <= 9) << e.number;
         for (const auto text : {e.what, e.why, e.fix}) {
-            EXPECT_FALSE(text.contains('\n') || text.contains('|')) << e.number << ": one line, and it stands in a table";
+            EXPECT_FALSE(text.contains('\n') || text.contains('|'))
+                << e.number << ": one line, and it stands in a table";
             EXPECT_FALSE(text.ends_with('.') || text.ends_with(' ')) << e.number << ": " << text;
         }
     }
@@ -266,14 +285,16 @@ TEST(tables, give_every_counter_a_name_of_its_own_and_say_what_to_do)
         EXPECT_TRUE(names.insert(name).second) << name << " is there twice";
         EXPECT_FALSE(s.what.empty() || s.cure.empty()) << name;
         EXPECT_FALSE(s.what.contains('|') || s.cure.contains('|')) << name;
-        EXPECT_TRUE(std::ranges::all_of(s.name, [](char c) { return c == '_' || (c >= 'a' && c <= 'z'); })) << name;
+        EXPECT_TRUE(std::ranges::all_of(s.name, [](char c) { return c == '_' || (c >= 'a' && c <= 'z'); }))
+            << name;
     }
 }
 
 // A row in another form would be left out by whoever reads the tables as text.
 TEST(tables, write_every_row_in_the_one_form)
 {
-    static const std::regex stat_row(R"re(SP_(XDP|STAT)\((\w+, )?\w+, (count|pass|drop|close|refuse), "[^"]+", "[^"]+"\))re");
+    static const std::regex stat_row(
+        R"re(SP_(XDP|STAT)\((\w+, )?\w+, (count|pass|drop|close|refuse), "[^"]+", "[^"]+"\))re");
     std::istringstream lines(content(root() / "include/sp/abi/stats.def"));
     std::size_t rows = 0;
     for (std::string line; std::getline(lines, line);)
@@ -284,6 +305,7 @@ TEST(tables, write_every_row_in_the_one_form)
     EXPECT_EQ(rows, sp::stat_table.size());
     const auto errors = content(root() / "include/sp/abi/errors.def");
     static const std::regex error_row(R"re(SP_ERROR\((\d{4}), \w+, \d, "[^"]+",\s+"[^"]*",\s+"[^"]*"\))re");
-    const auto found = std::distance(std::sregex_iterator(errors.begin(), errors.end(), error_row), std::sregex_iterator());
+    const auto found =
+        std::distance(std::sregex_iterator(errors.begin(), errors.end(), error_row), std::sregex_iterator());
     EXPECT_EQ(static_cast<std::size_t>(found), sp::error_table.size());
 }

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 // A terminal obeys control characters, whoever sent them.
 std::string for_terminal(std::string_view body)
@@ -20,7 +22,8 @@ std::string for_terminal(std::string_view body)
 
 bool show_json(const shown &m, std::string_view schema, body_format format, console &out)
 {
-    json::object members{{"seq", m.sequence}, {"transport", m.transport}, {"bytes", std::uint64_t{m.body.size()}}};
+    json::object members{
+        {"seq", m.sequence}, {"transport", m.transport}, {"bytes", std::uint64_t{m.body.size()}}};
     if (m.microseconds >= 0)
         members.push_back({"microseconds", m.microseconds});
     if (format == body_format::hex || !is_text(m.body)) {
@@ -39,7 +42,8 @@ bool show(const shown &m, std::string_view schema, body_format format, console &
     if (out.json())
         return show_json(m, schema, format, out);
     if (m.microseconds >= 0)
-        out.detail(fmt::format("{}: {} bytes over {} in {:.1f} us", m.sequence, m.body.size(), m.transport, m.microseconds));
+        out.detail(fmt::format("{}: {} bytes over {} in {:.1f} us", m.sequence, m.body.size(), m.transport,
+                               m.microseconds));
     else
         out.detail(fmt::format("{}: {} bytes over {}", m.sequence, m.body.size(), m.transport));
     if (format == body_format::text && out.to_terminal())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How `sp req` and `sp rep` show what came: rows for people and pipes, one JSON object per message for programs.
+// How `sp req` and `sp rep` show what came: rows for people and pipes, one JSON object per message for
+// programs.
 #pragma once
 
 #include "userspace/cli/console.hpp"
@@ -9,7 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
-namespace sp::cli {
+namespace sp::cli
+{
 
 struct shown {
     std::uint64_t sequence; // from 1

@@ -10,8 +10,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 bool wants_colour(when asked, bool terminal)
 {
@@ -57,7 +59,9 @@ int console::object(std::string_view schema, int exit, json::object members)
     json::object whole{{"schema", schema}, {"exit", exit}};
     for (auto &m : members)
         whole.push_back(std::move(m));
-    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n') ? exit : exit_failed;
+    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n')
+               ? exit
+               : exit_failed;
 }
 
 void console::status(std::string_view line)
@@ -94,7 +98,9 @@ int console::fail(const error &e, int exit)
     if (!e.fix().empty())
         texts.push_back({"fix", e.fix()});
     const json::object whole{{"error", std::move(texts)}, {"exit", exit}};
-    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n') ? exit : exit_failed;
+    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n')
+               ? exit
+               : exit_failed;
 }
 
 std::string console::paint(style as, std::string_view text) const

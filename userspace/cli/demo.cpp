@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp demo`: two hosts on one machine exchange messages through XDP, beside TCP over the same wires, and two processes
-// on one host do without. It fails when a message was lost or did not go through XDP; where this machine cannot have
-// two hosts or XDP it does the local part, says what is missing and ends with 10.
+// `sp demo`: two hosts on one machine exchange messages through XDP, beside TCP over the same wires, and two
+// processes on one host do without. It fails when a message was lost or did not go through XDP; where this
+// machine cannot have two hosts or XDP it does the local part, says what is missing and ends with 10.
 #include "userspace/cli/demo_parts.hpp"
+#include "userspace/cli/demo_verdict.hpp"
 #include "userspace/cli/host.hpp"
 #include "userspace/cli/interrupt.hpp"
 #include "userspace/cli/verbs.hpp"
@@ -16,32 +17,22 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using namespace std::chrono_literals;
 
 constexpr std::uint64_t standard_share = 5; // one in so many messages is repeated with the standard waiting
 
-struct phase { // one exchange as both sides saw it
-    figures ours, theirs;
-    std::uint64_t served_via_xdp = 0;
-    std::array<xdp_proof, 2> proof;
-};
-
-struct outcome_of_run {
-    phase spinning, standard;
-    std::array<xdp_proof, 2> attached{};
-    unsigned attached_count = 0;
-
-    phase &of(manner how) { return how == manner::spinning ? spinning : standard; }
-};
-
-class show_master {
+class show_master
+{
 public:
     show_master(const demo_arguments &arguments, console &out)
         : arguments_(arguments), out_(out), signals_(open_signals()), began_(std::chrono::steady_clock::now())
-    {}
+    {
+    }
     ~show_master() { ::close(signals_); }
     show_master(const show_master &) = delete;
     show_master &operator=(const show_master &) = delete;
@@ -58,9 +49,6 @@ private:
     [[nodiscard]] result<void> between_hosts();
     [[nodiscard]] result<void> on_one_host();
     void hear_between(unsigned side, const report &r);
-    void show_figures(const char *word, const char *name, const figures &f, std::string_view remark = {});
-    void show_proof();
-    [[nodiscard]] result<void> judge_between() const;
     [[nodiscard]] std::vector<exchange> exchanges() const;
     int end(const result<void> &between, const result<void> &local);
 
@@ -69,7 +57,7 @@ private:
     int signals_;
     std::chrono::steady_clock::time_point began_;
     std::optional<stage> stage_;
-    outcome_of_run between_, local_;
+    story between_, local_;
     bool unread_ = false;
 };
 
@@ -92,8 +80,9 @@ void show_master::check_host()
     const auto missing = mine.missing();
     const auto limit = memlock_limit();
     say(label("1/5", "host checks") +
-        fmt::format("kernel {}, AF_XDP {}, BTF {}, {}, memlock {}{}", k.release, has_af_xdp() ? "ok" : "missing",
-                    has_btf() ? "ok" : "missing", missing.empty() ? mine.present() + " ok" : "missing: " + missing,
+        fmt::format("kernel {}, AF_XDP {}, BTF {}, {}, memlock {}{}", k.release,
+                    has_af_xdp() ? "ok" : "missing", has_btf() ? "ok" : "missing",
+                    missing.empty() ? mine.present() + " ok" : "missing: " + missing,
                     limit ? in_mebibytes(*limit) : "unlimited",
                     limit && mine.holds(capability::ipc_lock) ? " (CAP_IPC_LOCK lifts it)" : ""));
 }
@@ -122,15 +111,16 @@ result<void> show_master::between_hosts()
         return std::unexpected(built.error());
     stage_.emplace(std::move(*built));
     const auto &a = stage_->at(host::a), &b = stage_->at(host::b);
-    say(label("2/5", "two hosts") + fmt::format("netns {} {}/24 <-- veth mtu {} --> netns {} {}/24", a.name, a.address,
-                                              stage_mtu, b.name, b.address));
-    const script what{.url = fmt::format("ip://{}:7000?io=xdp", b.address), .place = &*stage_, .exchanges = exchanges()};
+    say(label("2/5", "two hosts") + fmt::format("netns {} {}/24 <-- veth mtu {} --> netns {} {}/24", a.name,
+                                                a.address, stage_mtu, b.name, b.address));
+    const script what{
+        .url = fmt::format("ip://{}:7000?io=xdp", b.address), .place = &*stage_, .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
                        [this](unsigned side, const report &r) { hear_between(side, r); });
     if (!played)
         return played;
-    show_proof();
-    return judge_between();
+    say(proof_of(between_));
+    return judge(between_);
 }
 
 void show_master::hear_between(unsigned side, const report &r)
@@ -142,13 +132,14 @@ void show_master::hear_between(unsigned side, const report &r)
         if (++between_.attached_count == 2) {
             const auto one = [&](unsigned i) {
                 const auto &p = between_.attached[i];
-                return fmt::format("{} {} id {}", stage_->at(i ? host::b : host::a).interface, p.native ? "native" : "skb",
-                                   p.program_id);
+                return fmt::format("{} {} id {}", stage_->at(i ? host::b : host::a).interface,
+                                   p.native ? "native" : "skb", p.program_id);
             };
-            say(label("3/5", "XDP loaded") + fmt::format("{} {}, {} {}, AF_XDP {}, queue 0", one(0), SP_PROGRAM_NAME, one(1),
-                                                       SP_PROGRAM_NAME,
-                                                       between_.attached[0].zero_copy ? "zero-copy" : "copy mode"));
-            say(label("4/5", "messages across") + "REQ/REP of 64 bytes, one at a time, in turns with TCP_NODELAY on the same veth");
+            say(label("3/5", "XDP loaded") +
+                fmt::format("{} {}, {} {}, AF_XDP {}, queue 0", one(0), SP_PROGRAM_NAME, one(1),
+                            SP_PROGRAM_NAME, between_.attached[0].zero_copy ? "zero-copy" : "copy mode"));
+            say(label("4/5", "messages across") +
+                "REQ/REP of 64 bytes, one at a time, in turns with TCP_NODELAY on the same veth");
         }
         break;
     case report::kind::messages:
@@ -159,9 +150,8 @@ void show_master::hear_between(unsigned side, const report &r)
         break;
     case report::kind::tcp:
         now.theirs = r.measured;
-        show_figures(r.how == manner::spinning ? "spinning" : "standard", "ip/xdp", now.ours);
-        show_figures("", "TCP", now.theirs,
-                     fmt::format("sp is {:.1f} times faster", now.theirs.p50_us / std::max(now.ours.p50_us, 0.001)));
+        say(figures_line(name_of(r.how), "ip/xdp", now.ours));
+        say(figures_line("", "TCP", now.theirs, fmt::format("sp is {:.1f} times faster", times_faster(now))));
         break;
     case report::kind::proof:
         now.proof[side] = r.proof;
@@ -171,88 +161,11 @@ void show_master::hear_between(unsigned side, const report &r)
     }
 }
 
-void show_master::show_figures(const char *word, const char *name, const figures &f, std::string_view remark)
-{
-    auto line = fmt::format("      {:<9} {:<9} {:>7} asked  {:>7} answered   p50 {:5.1f} us   p99 {:6.1f} us   {}", word, name,
-                            grouped(f.asked), grouped(f.answered), f.p50_us, f.p99_us, remark);
-    line.erase(line.find_last_not_of(' ') + 1);
-    say(line);
-}
-
-std::uint64_t sum_of(const xdp_proof &p, stat_kind kind, stat except = stat::xdp_steered)
-{
-    std::uint64_t sum = 0;
-    for (std::size_t i = 0; i < p.counted.size(); ++i)
-        if (stat_table[i].kind == kind && static_cast<stat>(i) != except)
-            sum += p.counted[i];
-    return sum;
-}
-
-// SP packets that the kernel got: everything that passed but other protocols, of which there are ARP and TCP.
-std::uint64_t passed_of(const xdp_proof &p)
-{
-    return sum_of(p, stat_kind::pass, stat::xdp_not_sp);
-}
-
-std::string by_reason(const std::array<xdp_proof, 4> &all, stat_kind kind)
-{
-    std::string text;
-    for (std::size_t i = 0; i < SP_XDP_STATS; ++i) {
-        std::uint64_t n = 0;
-        for (const auto &p : all)
-            n += p.counted[i];
-        if (stat_table[i].kind == kind && static_cast<stat>(i) != stat::xdp_not_sp && n > 0)
-            text += fmt::format("{}{} {}", text.empty() ? ": " : ", ", stat_table[i].name, grouped(n));
-    }
-    return text;
-}
-
-void show_master::show_proof()
-{
-    const auto &s = between_.spinning.proof, &d = between_.standard.proof;
-    const std::array all{s[0], s[1], d[0], d[1]};
-    const auto steered = [&](unsigned side) {
-        return s[side].counted[SP_XDP_steered] + d[side].counted[SP_XDP_steered];
-    };
-    std::uint64_t passed = 0, dropped = 0, unknown = 0;
-    for (const auto &p : all) {
-        passed += passed_of(p);
-        dropped += sum_of(p, stat_kind::drop);
-        unknown += p.unknown_protocols;
-    }
-    const auto &so = between_.spinning.ours, &st = between_.standard.ours;
-    say(fmt::format("      proof     steered into rings by XDP: {} packets at a, {} at b", grouped(steered(0)), grouped(steered(1))));
-    say(fmt::format("                passed to the kernel: {} sp packets{}; dropped: {}{}", grouped(passed),
-                    by_reason(all, stat_kind::pass), grouped(dropped), by_reason(all, stat_kind::drop)));
-    say(fmt::format("                unknown to the kernel (InUnknownProtos): {}; lost: {} of {} messages", grouped(unknown),
-                    grouped(so.asked + st.asked - so.answered - st.answered), grouped(so.asked + st.asked)));
-}
-
-result<void> show_master::judge_between() const
-{
-    const auto not_by_xdp = [](std::string why) {
-        return std::unexpected(error::numbered(9001, "the messages did not all go through XDP", std::move(why), "sp doctor, and please report it"));
-    };
-    for (const auto *p : {&between_.spinning, &between_.standard}) {
-        if (p->ours.answered != p->ours.asked)
-            return std::unexpected(error::numbered(9001, "messages were lost", "", "please report it"));
-        if (p->ours.via_xdp != p->ours.answered || p->served_via_xdp != p->ours.answered)
-            return not_by_xdp(fmt::format("of {} requests {} came through AF_XDP, of {} answers {}", p->ours.asked,
-                                          p->served_via_xdp, p->ours.answered, p->ours.via_xdp));
-        for (const auto &proof : p->proof) {
-            if (proof.counted[SP_XDP_steered] < p->ours.answered)
-                return not_by_xdp(fmt::format("the program steered {} packets", proof.counted[SP_XDP_steered]));
-            if (proof.unknown_protocols > 0)
-                return not_by_xdp("the kernel's IP layer saw packets of a protocol it does not know");
-        }
-    }
-    return {};
-}
-
 // ---- on one host ----
 
 // A directory for one socket; gone with the object, and with the next run after a kill.
-class meeting_place {
+class meeting_place
+{
 public:
     explicit meeting_place(const std::optional<stage> &theirs)
     {
@@ -282,7 +195,8 @@ private:
         for (const auto &entry : std::filesystem::directory_iterator("/tmp", none)) {
             const auto name = entry.path().filename().string();
             int pid = 0;
-            if (std::sscanf(name.c_str(), "sp-demo-%d-", &pid) == 1 && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH)
+            if (std::sscanf(name.c_str(), "sp-demo-%d-", &pid) == 1 && pid > 0 && ::kill(pid, 0) != 0 &&
+                errno == ESRCH)
                 std::filesystem::remove_all(entry.path(), none);
         }
     }
@@ -294,15 +208,17 @@ result<void> show_master::on_one_host()
 {
     const meeting_place here(stage_);
     if (here.path().empty())
-        return std::unexpected(error::numbered(2037, "no directory for a socket", "/tmp cannot be written", ""));
+        return std::unexpected(
+            error::numbered(2037, "no directory for a socket", "/tmp cannot be written", ""));
     say(label("5/5", "same host") + "REQ/REP of 64 bytes between two processes");
-    const script what{.url = "unixgram://" + here.path() + "/sp-demo.sock", .place = nullptr, .exchanges = exchanges()};
+    const script what{
+        .url = "unixgram://" + here.path() + "/sp-demo.sock", .place = nullptr, .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
                        [this](unsigned side, const report &r) {
                            if (side != 0 || r.what != report::kind::messages)
                                return;
                            local_.of(r.how).ours = r.measured;
-                           show_figures(r.how == manner::spinning ? "spinning" : "standard", "unixgram", r.measured);
+                           say(figures_line(name_of(r.how), "unixgram", r.measured));
                        });
     if (!played)
         return played;
@@ -313,33 +229,6 @@ result<void> show_master::on_one_host()
 }
 
 // ---- the end ----
-
-json::object object_of(const figures &f)
-{
-    return {{"asked", f.asked}, {"answered", f.answered}, {"p50_us", f.p50_us}, {"p99_us", f.p99_us}};
-}
-
-json::object object_of(const outcome_of_run &o)
-{
-    json::object whole;
-    for (const auto &[name, p] : {std::pair("spinning", &o.spinning), std::pair("standard", &o.standard)}) {
-        if (p->ours.asked == 0)
-            continue;
-        json::object members{{"sp", object_of(p->ours)}};
-        if (p->theirs.asked > 0) {
-            members.push_back({"tcp", object_of(p->theirs)});
-            members.push_back({"times_faster", p->theirs.p50_us / std::max(p->ours.p50_us, 0.001)});
-            for (unsigned side = 0; side < 2; ++side)
-                members.push_back({side ? "at_b" : "at_a",
-                                   json::object{{"steered", p->proof[side].counted[SP_XDP_steered]},
-                                                {"passed", passed_of(p->proof[side])},
-                                                {"dropped", sum_of(p->proof[side], stat_kind::drop)},
-                                                {"unknown_to_the_kernel", p->proof[side].unknown_protocols}}});
-        }
-        whole.push_back({name, std::move(members)});
-    }
-    return whole;
-}
 
 int show_master::end(const result<void> &between, const result<void> &local)
 {
@@ -357,7 +246,8 @@ int show_master::end(const result<void> &between, const result<void> &local)
         say(fmt::format("demo ok in {:.1f} s. Next: sp --help, README.md, make test", took.count()));
     else {
         const auto &e = between.error();
-        say(fmt::format("SKIPPED ip/xdp: {}{}{}  fix: {}", e.what(), e.why().empty() ? "" : ": ", e.why(), e.fix()));
+        say(fmt::format("SKIPPED ip/xdp: {}{}{}  fix: {}", e.what(), e.why().empty() ? "" : ": ", e.why(),
+                        e.fix()));
         say(fmt::format("demo partly done in {:.1f} s", took.count()));
     }
     return unread_ ? exit_failed : exit;
@@ -383,7 +273,8 @@ int show_master::run()
 int demo(const demo_arguments &arguments, console &out)
 {
     if (arguments.count == 0)
-        return out.fail(error::numbered(4002, "a demo without messages shows nothing", "--count 0", "sp demo --count 1000"));
+        return out.fail(error::numbered(4002, "a demo without messages shows nothing", "--count 0",
+                                        "sp demo --count 1000"));
     return show_master(arguments, out).run();
 }
 

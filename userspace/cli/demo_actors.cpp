@@ -16,8 +16,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 struct actor {
     pid_t pid = 0;
@@ -66,7 +68,8 @@ void pin_to(unsigned side) noexcept
     std::_Exit(exit); // what the parent left open or unflushed is the parent's
 }
 
-class troupe {
+class troupe
+{
 public:
     ~troupe()
     {
@@ -119,7 +122,8 @@ public:
             if (n < 0 && errno != EINTR)
                 return std::unexpected(errc::io_error);
             if (n == 0)
-                return std::unexpected(error::numbered(2011, "the demo does not get on", "one side waits for the other", "please report it"));
+                return std::unexpected(error::numbered(2011, "the demo does not get on",
+                                                       "one side waits for the other", "please report it"));
             if (ready[2].revents)
                 return std::unexpected(errc::canceled);
             for (unsigned side = 0; side < 2; ++side)
@@ -131,7 +135,8 @@ public:
     }
 
 private:
-    [[nodiscard]] result<void> hear_from(unsigned side, const std::function<void(unsigned, const report &)> &hear)
+    [[nodiscard]] result<void> hear_from(unsigned side,
+                                         const std::function<void(unsigned, const report &)> &hear)
     {
         report r;
         const auto n = ::recv(actors_[side].ear, &r, sizeof r, 0);
@@ -192,14 +197,17 @@ result<void> play(const std::array<part, 2> &parts, int signals, std::chrono::mi
 {
     troupe actors;
     if (!actors.start(parts))
-        return std::unexpected(error::numbered(2037, "cannot start the processes of the demo", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot start the processes of the demo", std::strerror(errno)));
     return actors.listen(signals, patience, hear);
 }
 
 std::size_t cpus() noexcept
 {
     cpu_set_t allowed;
-    return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? static_cast<std::size_t>(CPU_COUNT(&allowed)) : 1;
+    return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0
+               ? static_cast<std::size_t>(CPU_COUNT(&allowed))
+               : 1;
 }
 
 } // namespace sp::cli

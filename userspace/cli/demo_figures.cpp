@@ -5,7 +5,8 @@
 
 #include <algorithm>
 
-namespace sp::cli {
+namespace sp::cli
+{
 
 void stopwatch::end_round()
 {

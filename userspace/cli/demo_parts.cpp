@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See demo_parts.hpp. Both sides walk through the same exchanges and rounds and meet at the same points, so neither is
-// told what comes next.
+// See demo_parts.hpp. Both sides walk through the same exchanges and rounds and meet at the same points, so
+// neither is told what comes next.
 #include "userspace/cli/demo_parts.hpp"
 
 #include "sp/sp.hpp"
@@ -17,13 +17,15 @@
 #include <sstream>
 #include <sys/socket.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using namespace std::chrono_literals;
 using body = std::array<std::byte, demo_body_size>;
 
-constexpr auto answer_wait = 10s;      // far more than a machine with other work needs
+constexpr auto answer_wait = 10s; // far more than a machine with other work needs
 constexpr std::uint16_t tcp_port = 7001;
 
 std::unexpected<error> other_side_gone()
@@ -104,11 +106,13 @@ result<report> look_at_xdp(report::kind what, manner how, const stage &place, ho
 }
 
 // The parts of an exchange that both sides have: telling that XDP is there, and what it counted.
-class witness {
+class witness
+{
 public:
     witness(const lines &out, const script &s, manner how, host where)
         : out_(out), place_(s.place), how_(how), where_(where), unknown_before_(unknown_protocols())
-    {}
+    {
+    }
 
     [[nodiscard]] result<void> attached() const { return look(report::kind::attached); }
     [[nodiscard]] result<void> proof() const { return look(report::kind::proof); }
@@ -152,7 +156,8 @@ result<void> ask_round(req &asker, std::uint64_t messages, stopwatch &watch, fig
     return {};
 }
 
-result<void> tcp_ask_round(const tcp_peer &peer, reading how, std::uint64_t messages, stopwatch &watch, figures &sum)
+result<void> tcp_ask_round(const tcp_peer &peer, reading how, std::uint64_t messages, stopwatch &watch,
+                           figures &sum)
 {
     body message{};
     for (std::uint64_t n = 0; n < messages; ++n) {
@@ -208,7 +213,9 @@ result<void> ask(const lines &out, const script &s, const exchange &x)
             return played;
         if (!tcp)
             continue;
-        if (auto played = tcp_ask_round(*tcp, reading_for(x.how), share(x.messages, round), theirs, their_sum); !played)
+        if (auto played =
+                tcp_ask_round(*tcp, reading_for(x.how), share(x.messages, round), theirs, their_sum);
+            !played)
             return played;
     }
     tell_figures(out, report::kind::messages, x.how, our_sum, ours);

@@ -20,15 +20,18 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 constexpr auto as_root = "run as root: sudo make demo";
 
 error cannot(std::string_view what, int why)
 {
     return error::numbered(why == EPERM || why == EACCES ? 2022 : 2037, std::string(what), std::strerror(why),
-                           why == EPERM ? "in a container: give it CAP_SYS_ADMIN and CAP_NET_ADMIN" : "sp doctor");
+                           why == EPERM ? "in a container: give it CAP_SYS_ADMIN and CAP_NET_ADMIN"
+                                        : "sp doctor");
 }
 
 // One look at the capabilities tells more than the first EPERM.
@@ -72,8 +75,9 @@ result<int> make_netns(const std::string &name, int home)
         return std::unexpected(cannot("no network namespaces", errno));
     const int made = open_own_netns();
     const int file = ::open(path_of(name).c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    const bool bound = made >= 0 && file >= 0 &&
-                       ::mount("/proc/thread-self/ns/net", path_of(name).c_str(), nullptr, MS_BIND, nullptr) == 0;
+    const bool bound =
+        made >= 0 && file >= 0 &&
+        ::mount("/proc/thread-self/ns/net", path_of(name).c_str(), nullptr, MS_BIND, nullptr) == 0;
     const int why = errno;
     if (file >= 0)
         ::close(file);
@@ -93,16 +97,18 @@ result<void> ip(std::string_view words)
     }
     auto done = run(what);
     if (!done && done.error() == errc::not_found)
-        return std::unexpected(error::numbered(2026, "the program ip is missing", "", "apt-get install iproute2"));
+        return std::unexpected(
+            error::numbered(2026, "the program ip is missing", "", "apt-get install iproute2"));
     if (!done)
         return std::unexpected(done.error());
     if (done->status == 0)
         return {};
     done->output.erase(done->output.find_last_not_of('\n') + 1);
-    return std::unexpected(error::numbered(2025, fmt::format("ip {} failed", words), done->output,
-                                           done->output.contains("Unknown device type") || done->output.contains("not supported")
-                                               ? "modprobe veth"
-                                               : "sp doctor"));
+    return std::unexpected(
+        error::numbered(2025, fmt::format("ip {} failed", words), done->output,
+                        done->output.contains("Unknown device type") || done->output.contains("not supported")
+                            ? "modprobe veth"
+                            : "sp doctor"));
 }
 
 bool running(const std::string &interface)
@@ -178,20 +184,22 @@ result<stage> stage::build()
     return built;
 }
 
-// Unequal indices: a device whose index is that of its peer passes for one without a lower device, and the kernel reports
-// its carrier up to a second late.
+// Unequal indices: a device whose index is that of its peer passes for one without a lower device, and the
+// kernel reports its carrier up to a second late.
 result<void> stage::join()
 {
     if (auto inside = enter(host::a); !inside)
         return inside;
-    auto done = ip(fmt::format("link add veth-a index 11 mtu {0} type veth peer name veth-b index 12 mtu {0} netns {1}",
-                               stage_mtu, path_of(at(host::b).name)));
+    auto done = ip(
+        fmt::format("link add veth-a index 11 mtu {0} type veth peer name veth-b index 12 mtu {0} netns {1}",
+                    stage_mtu, path_of(at(host::b).name)));
     for (const auto which : {host::a, host::b}) {
         if (done)
             done = enter(which);
         const auto &h = at(which);
-        for (const auto &words : {std::string("link set lo up"), fmt::format("address add {}/24 dev {}", h.address, h.interface),
-                                  fmt::format("link set {} up", h.interface)})
+        for (const auto &words :
+             {std::string("link set lo up"), fmt::format("address add {}/24 dev {}", h.address, h.interface),
+              fmt::format("link set {} up", h.interface)})
             if (done)
                 done = ip(words);
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Where the demo plays: two network namespaces as two hosts, joined by a veth pair whose ends are made inside them. Their
-// names are bound in a mount namespace of this process alone, so nothing is ever visible outside, and whatever ends the
-// process (SIGKILL too) takes everything along. The calling process leaves the host's mounts for good.
+// Where the demo plays: two network namespaces as two hosts, joined by a veth pair whose ends are made inside
+// them. Their names are bound in a mount namespace of this process alone, so nothing is ever visible outside,
+// and whatever ends the process (SIGKILL too) takes everything along. The calling process leaves the host's
+// mounts for good.
 #pragma once
 
 #include "sp/error.hpp"
@@ -10,7 +11,8 @@
 #include <array>
 #include <string>
 
-namespace sp::cli {
+namespace sp::cli
+{
 
 enum class host : unsigned { a, b };
 
@@ -19,7 +21,8 @@ struct stage_host {
     int netns = -1;
 };
 
-class stage {
+class stage
+{
 public:
     // The error says in `what` why this machine cannot, in `fix` what would help.
     [[nodiscard]] static result<stage> build();
@@ -28,7 +31,10 @@ public:
     stage &operator=(stage &&) = delete;
     ~stage();
 
-    [[nodiscard]] const stage_host &at(host which) const noexcept { return hosts_[static_cast<unsigned>(which)]; }
+    [[nodiscard]] const stage_host &at(host which) const noexcept
+    {
+        return hosts_[static_cast<unsigned>(which)];
+    }
     // The calling thread goes there to stay.
     [[nodiscard]] result<void> enter(host which) const;
 

@@ -12,8 +12,10 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 error failed(const char *what, int why)
 {
@@ -51,7 +53,8 @@ result<tcp_peer> tcp_peer::listen(std::uint16_t port)
     const auto name = internet("0.0.0.0", port);
     const int on = 1;
     ::setsockopt(listener.fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (::bind(listener.fd_, reinterpret_cast<const sockaddr *>(&name), sizeof name) != 0 || ::listen(listener.fd_, 1) != 0)
+    if (::bind(listener.fd_, reinterpret_cast<const sockaddr *>(&name), sizeof name) != 0 ||
+        ::listen(listener.fd_, 1) != 0)
         return std::unexpected(failed("cannot listen with TCP", errno));
     return listener;
 }

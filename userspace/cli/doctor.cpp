@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp doctor`: what this host lacks for sp, and the command that mends each. Needs no privilege and changes nothing;
-// what cannot be seen without one is marked `?` and says which would tell.
+// `sp doctor`: what this host lacks for sp, and the command that mends each. Needs no privilege and changes
+// nothing; what cannot be seen without one is marked `?` and says which would tell.
 #include "userspace/cli/host.hpp"
 #include "userspace/cli/table.hpp"
 #include "userspace/cli/verbs.hpp"
@@ -10,8 +10,10 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 enum class verdict : std::uint8_t { ok, fix, unknown };
 
@@ -32,7 +34,8 @@ finding kernel_finding()
     const auto k = kernel();
     const bool enough = k.major > 5 || (k.major == 5 && k.minor >= 15);
     if (!enough)
-        return {"kernel", k.release, verdict::fix, "upgrade the kernel to 5.15 or later; unixgram:// works meanwhile"};
+        return {"kernel", k.release, verdict::fix,
+                "upgrade the kernel to 5.15 or later; unixgram:// works meanwhile"};
     return {"kernel", k.release, verdict::ok, "5.15 is the least"};
 }
 
@@ -41,8 +44,10 @@ finding features_finding()
     const bool sockets = has_af_xdp(), types = has_btf();
     if (sockets && types)
         return {"features", "AF_XDP, BTF, bpf_link for XDP", verdict::ok, ""};
-    return {"features", fmt::format("missing:{}{}", sockets ? "" : " AF_XDP", types ? "" : " BTF"), verdict::fix,
-            fmt::format("a kernel with{}{}", sockets ? "" : " CONFIG_XDP_SOCKETS=y", types ? "" : " CONFIG_DEBUG_INFO_BTF=y")};
+    return {"features", fmt::format("missing:{}{}", sockets ? "" : " AF_XDP", types ? "" : " BTF"),
+            verdict::fix,
+            fmt::format("a kernel with{}{}", sockets ? "" : " CONFIG_XDP_SOCKETS=y",
+                        types ? "" : " CONFIG_DEBUG_INFO_BTF=y")};
 }
 
 finding caps_finding()
@@ -61,8 +66,9 @@ finding memlock_finding(const std::optional<interface_facts> &interface)
     const unsigned queues = interface ? interface->queues.value_or(1) : 1;
     const std::uint64_t frame = interface && interface->mtu > mtu_of_small_frames ? 4096 : 2048;
     const auto needed = queues * frames_per_queue * frame;
-    const auto seen = fmt::format("{}, AF_XDP on {} queue{} needs {}", limit ? in_mebibytes(*limit) : "no limit", queues,
-                                  queues == 1 ? "" : "s", in_mebibytes(needed));
+    const auto seen =
+        fmt::format("{}, AF_XDP on {} queue{} needs {}", limit ? in_mebibytes(*limit) : "no limit", queues,
+                    queues == 1 ? "" : "s", in_mebibytes(needed));
     if (!limit || capabilities::effective().holds(capability::ipc_lock))
         return {"memlock", seen, verdict::ok, limit ? "CAP_IPC_LOCK lifts the limit" : ""};
     if (*limit >= needed)
@@ -100,9 +106,10 @@ finding driver_finding(const interface_facts &f)
         return {"driver", driver + ", native XDP unknown", verdict::unknown,
                 fmt::format("before Linux 6.3 only trying tells: sp xdp load {}", f.name)};
     if (!*f.native_xdp)
-        return {"driver", driver + ", no native XDP", verdict::ok, fmt::format("sp xdp load {} -m skb works, slower", f.name)};
-    return {"driver", fmt::format("{}, native XDP, zero-copy {}", driver, *f.zero_copy ? "yes" : "no"), verdict::ok,
-            *f.zero_copy ? "" : "copy mode"};
+        return {"driver", driver + ", no native XDP", verdict::ok,
+                fmt::format("sp xdp load {} -m skb works, slower", f.name)};
+    return {"driver", fmt::format("{}, native XDP, zero-copy {}", driver, *f.zero_copy ? "yes" : "no"),
+            verdict::ok, *f.zero_copy ? "" : "copy mode"};
 }
 
 finding queues_finding(const interface_facts &f)
@@ -124,11 +131,13 @@ finding mtu_finding(const interface_facts &f)
                     fmt::format("native XDP needs the peer's MTU at {} or less", mtu_veth_peer_max)};
         const auto seen = fmt::format("{}, peer {} has {}", f.mtu, f.peer, f.peer_mtu.value_or(0));
         if (f.peer_mtu.value_or(0) > mtu_veth_peer_max)
-            return {"mtu", seen, verdict::fix, fmt::format("ip link set {} mtu {}", f.peer, mtu_veth_peer_max)};
+            return {"mtu", seen, verdict::fix,
+                    fmt::format("ip link set {} mtu {}", f.peer, mtu_veth_peer_max)};
         return {"mtu", seen, verdict::ok, ""};
     }
     if (f.mtu > mtu_native_max)
-        return {"mtu", fmt::format("{}, drivers take native XDP up to about {}", f.mtu, mtu_native_max), verdict::fix,
+        return {"mtu", fmt::format("{}, drivers take native XDP up to about {}", f.mtu, mtu_native_max),
+                verdict::fix,
                 fmt::format("ip link set {} mtu {} on all hosts of that network", f.name, mtu_native_max)};
     return {"mtu", fmt::format("{}", f.mtu), verdict::ok, ""};
 }
@@ -136,7 +145,8 @@ finding mtu_finding(const interface_facts &f)
 finding offloads_finding(const interface_facts &f)
 {
     if (!f.lro)
-        return {"offloads", "the driver does not say", verdict::unknown, fmt::format("ethtool -k {}", f.name)};
+        return {"offloads", "the driver does not say", verdict::unknown,
+                fmt::format("ethtool -k {}", f.name)};
     if (*f.lro)
         return {"offloads", "LRO on", verdict::fix, fmt::format("ethtool -K {} lro off", f.name)};
     return {"offloads", "LRO off", verdict::ok, ""};
@@ -150,19 +160,22 @@ finding program_finding(const interface_facts &f)
     if (found->empty())
         return {"XDP", "no program is attached", verdict::ok, fmt::format("sp xdp load {}", f.name)};
     const auto &s = found->front();
-    const auto seen = fmt::format("{} id {}, {} mode, kept by {}", s.program_name.empty() ? "a program" : s.program_name,
-                                  s.program_id, xdp::name_of(s.attached), s.kept_by);
+    const auto seen =
+        fmt::format("{} id {}, {} mode, kept by {}", s.program_name.empty() ? "a program" : s.program_name,
+                    s.program_id, xdp::name_of(s.attached), s.kept_by);
     if (s.ours)
         return {"XDP", seen, verdict::ok, ""};
     if (s.program_name.empty())
         return {"XDP", seen, verdict::unknown, "CAP_BPF and CAP_SYS_ADMIN would tell whose it is"};
-    return {"XDP", seen + ", not of sp", verdict::fix, "unload it with the tool that loaded it, or use another interface"};
+    return {"XDP", seen + ", not of sp", verdict::fix,
+            "unload it with the tool that loaded it, or use another interface"};
 }
 
 void look_at_interface(const interface_facts &f, std::vector<finding> &found)
 {
-    found.push_back(f.up ? finding{"link", f.name + " is up", verdict::ok, ""}
-                         : finding{"link", f.name + " is down", verdict::fix, fmt::format("ip link set {} up", f.name)});
+    found.push_back(
+        f.up ? finding{"link", f.name + " is up", verdict::ok, ""}
+             : finding{"link", f.name + " is down", verdict::fix, fmt::format("ip link set {} up", f.name)});
     for (auto look : {driver_finding, queues_finding, mtu_finding, offloads_finding, program_finding})
         found.push_back(look(f));
 }
@@ -216,8 +229,8 @@ int doctor(const std::string &interface, console &out)
         if (!facts)
             return out.fail(no_interface(interface));
     }
-    std::vector<finding> found{kernel_finding(), features_finding(),  caps_finding(),
-                               memlock_finding(facts), bpffs_finding(), unixgram_finding()};
+    std::vector<finding> found{kernel_finding(),       features_finding(), caps_finding(),
+                               memlock_finding(facts), bpffs_finding(),    unixgram_finding()};
     if (facts)
         look_at_interface(*facts, found);
     const auto to_fix = static_cast<std::size_t>(std::ranges::count(found, verdict::fix, &finding::is));
@@ -228,9 +241,12 @@ int doctor(const std::string &interface, console &out)
     for (const auto &f : found)
         rows.emplace_back(json::object{{"subject", f.subject},
                                        {"seen", f.seen},
-                                       {"verdict", f.is == verdict::ok ? "ok" : f.is == verdict::fix ? "fix" : "unknown"},
+                                       {"verdict", f.is == verdict::ok    ? "ok"
+                                                   : f.is == verdict::fix ? "fix"
+                                                                          : "unknown"},
                                        {f.is == verdict::fix ? "fix" : "remark", f.remark}});
-    return out.object("sp.doctor/1", exit, {{"findings", std::move(rows)}, {"to_fix", std::uint64_t{to_fix}}});
+    return out.object("sp.doctor/1", exit,
+                      {{"findings", std::move(rows)}, {"to_fix", std::uint64_t{to_fix}}});
 }
 
 } // namespace sp::cli

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp errors`: the catalogue, one entry, or every entry with a word in it; the counters and drop reasons besides. With
-// --markdown it prints the pages docs/errors.md and docs/metrics.md, which are made from the tables by this alone.
+// `sp errors`: the catalogue, one entry, or every entry with a word in it; the counters and drop reasons
+// besides. With
+// --markdown it prints the pages docs/errors.md and docs/metrics.md, which are made from the tables by this
+// alone.
 #include "sp/abi/names.hpp"
 #include "userspace/cli/table.hpp"
 #include "userspace/cli/verbs.hpp"
@@ -11,8 +13,10 @@
 #include <charconv>
 #include <fmt/format.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using std::string_view;
 
@@ -67,45 +71,56 @@ std::string described(const error_entry &e)
 
 json::object object_of(const error_entry &e)
 {
-    return {{"code", fmt::format("SP{:04}", e.number)}, {"errc", describe(e.code).name},
-            {"exit_status", e.exit_status},             {"retryable", describe(e.code).retryable},
-            {"what", e.what},                           {"why", e.why},
+    return {{"code", fmt::format("SP{:04}", e.number)},
+            {"errc", describe(e.code).name},
+            {"exit_status", e.exit_status},
+            {"retryable", describe(e.code).retryable},
+            {"what", e.what},
+            {"why", e.why},
             {"fix", e.fix}};
 }
 
 json::object object_of(const stat_entry &s)
 {
-    return {{"where", s.where}, {"name", s.name}, {"kind", name_of(s.kind)}, {"what", s.what}, {"do", s.cure}};
+    return {
+        {"where", s.where}, {"name", s.name}, {"kind", name_of(s.kind)}, {"what", s.what}, {"do", s.cure}};
 }
 
 std::string errors_page()
 {
     std::string page = "<!-- Made by `sp errors --markdown` from include/sp/abi/errors.def. -->\n"
                        "# Errors\n\n"
-                       "Every error of the library and of `sp` has a number that is never used again, and says what failed, why, "
-                       "and what to do. `sp errors SP1003` prints one entry. Programs branch on the code; the exit status is that "
+                       "Every error of the library and of `sp` has a number that is never used again, and "
+                       "says what failed, why, "
+                       "and what to do. `sp errors SP1003` prints one entry. Programs branch on the code; "
+                       "the exit status is that "
                        "of a program that ends by the error.\n\n"
                        "| Number | Code | Exit | What | Why | What to do |\n|---|---|---|---|---|---|\n";
     for (const auto &e : error_table)
-        page += fmt::format("| SP{:04} | `{}` | {} | {} | {} | {} |\n", e.number, describe(e.code).name, e.exit_status,
-                            e.what, e.why, e.fix);
+        page += fmt::format("| SP{:04} | `{}` | {} | {} | {} | {} |\n", e.number, describe(e.code).name,
+                            e.exit_status, e.what, e.why, e.fix);
     page += "\n## Codes\n\n| Code | Meaning | Exit | The same call may succeed later |\n|---|---|---|---|\n";
     for (const auto &code : errc_table)
-        page += fmt::format("| `{}` | {} | {} | {} |\n", code.name, code.text, code.exit_status, code.retryable ? "yes" : "no");
+        page += fmt::format("| `{}` | {} | {} | {} |\n", code.name, code.text, code.exit_status,
+                            code.retryable ? "yes" : "no");
     return page;
 }
 
 std::string counters_page()
 {
-    std::string page = "<!-- Made by `sp errors --counters --markdown` from include/sp/abi/stats.def. -->\n"
-                       "# Counters\n\n"
-                       "Nothing disappears without a counter. `count` is traffic; `pass` was left to the kernel; `drop` was "
-                       "discarded; `close` ended a connection; `refuse` kept one from being made. Those of `xdp` are counted in "
-                       "the kernel, per interface, and `sp xdp status -j` shows them; the others are counted by each engine.\n";
+    std::string page =
+        "<!-- Made by `sp errors --counters --markdown` from include/sp/abi/stats.def. -->\n"
+        "# Counters\n\n"
+        "Nothing disappears without a counter. `count` is traffic; `pass` was left to the kernel; `drop` was "
+        "discarded; `close` ended a connection; `refuse` kept one from being made. Those of `xdp` are "
+        "counted in "
+        "the kernel, per interface, and `sp xdp status -j` shows them; the others are counted by each "
+        "engine.\n";
     string_view where;
     for (const auto &s : stat_table) {
         if (s.where != where)
-            page += fmt::format("\n## {}\n\n| Name | Kind | What happened | What to do |\n|---|---|---|---|\n", s.where);
+            page += fmt::format(
+                "\n## {}\n\n| Name | Kind | What happened | What to do |\n|---|---|---|---|\n", s.where);
         where = s.where;
         page += fmt::format("| `{}` | {} | {} | {} |\n", s.name, name_of(s.kind), s.what, s.cure);
     }
@@ -122,7 +137,8 @@ template <class Table>
 auto chosen(const Table &table, string_view word)
 {
     std::vector<typename Table::value_type> found;
-    std::ranges::copy_if(table, std::back_inserter(found), [&](const auto &entry) { return matches(entry, word); });
+    std::ranges::copy_if(table, std::back_inserter(found),
+                         [&](const auto &entry) { return matches(entry, word); });
     return found;
 }
 
@@ -146,7 +162,8 @@ int list_errors(const errors_arguments &a, console &out)
     if (a.word.empty()) {
         std::vector<row> rows;
         for (const auto &e : found)
-            rows.push_back({fmt::format("SP{:04}", e.number), std::string(describe(e.code).name), std::string(e.what)});
+            rows.push_back(
+                {fmt::format("SP{:04}", e.number), std::string(describe(e.code).name), std::string(e.what)});
         text = columns(rows);
     } else
         for (const auto &e : found)
@@ -163,8 +180,8 @@ int list_counters(const errors_arguments &a, console &out)
         return out.object("sp.counters/1", exit_done, {{"counters", array_of(found)}});
     std::vector<row> rows;
     for (const auto &s : found)
-        rows.push_back({std::string(s.where), std::string(s.name), std::string(name_of(s.kind)), std::string(s.what),
-                        "-> " + std::string(s.cure)});
+        rows.push_back({std::string(s.where), std::string(s.name), std::string(name_of(s.kind)),
+                        std::string(s.what), "-> " + std::string(s.cure)});
     return out.print(columns(rows)) ? exit_done : exit_failed;
 }
 

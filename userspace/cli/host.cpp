@@ -23,10 +23,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
-constexpr std::array needed_for_xdp{std::pair(capability::bpf, "CAP_BPF"), std::pair(capability::net_admin, "CAP_NET_ADMIN"),
+constexpr std::array needed_for_xdp{std::pair(capability::bpf, "CAP_BPF"),
+                                    std::pair(capability::net_admin, "CAP_NET_ADMIN"),
                                     std::pair(capability::net_raw, "CAP_NET_RAW")};
 
 std::string first_word_of(const std::string &path)
@@ -46,9 +49,11 @@ std::optional<std::uint64_t> number_in(const std::string &path)
 }
 
 // Asks the driver of one interface by ioctl; any datagram socket will do.
-class driver_questions {
+class driver_questions
+{
 public:
-    explicit driver_questions(const std::string &name) : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0))
+    explicit driver_questions(const std::string &name)
+        : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0))
     {
         name.copy(request_.ifr_name, sizeof request_.ifr_name - 1);
     }
@@ -94,8 +99,8 @@ void ask_driver(interface_facts &facts)
         facts.lro = (flags.data & ETH_FLAG_LRO) != 0;
 }
 
-// A veth's peer by its index; the same index may belong to somebody else when the peer is in another namespace, so the
-// peer has to name us too.
+// A veth's peer by its index; the same index may belong to somebody else when the peer is in another
+// namespace, so the peer has to name us too.
 void find_peer(interface_facts &facts)
 {
     if (facts.driver != "veth")
@@ -182,7 +187,7 @@ std::optional<std::uint64_t> memlock_limit()
 
 presence bpf_file_system_at(const std::string &path)
 {
-    struct statfs about {};
+    struct statfs about{};
     if (::statfs(path.c_str(), &about) != 0)
         return errno == EACCES ? presence::unknown : presence::no;
     return about.f_type == BPF_FS_MAGIC ? presence::yes : presence::no;

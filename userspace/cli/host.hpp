@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Facts about this host and its interfaces, read without privilege and without changing anything: for `sp doctor` and
-// the first line of `sp demo`. What cannot be seen is an empty optional.
+// Facts about this host and its interfaces, read without privilege and without changing anything: for `sp
+// doctor` and the first line of `sp demo`. What cannot be seen is an empty optional.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 #include <string_view>
 #include <vector>
 
-namespace sp::cli {
+namespace sp::cli
+{
 
 struct kernel_version {
     std::string release; // as uname has it
@@ -20,7 +21,8 @@ struct kernel_version {
 
 enum class capability : unsigned { net_admin = 12, net_raw = 13, ipc_lock = 14, sys_admin = 21, bpf = 39 };
 
-class capabilities {
+class capabilities
+{
 public:
     [[nodiscard]] static capabilities effective();
     // CAP_SYS_ADMIN holds what CAP_BPF was made from.
@@ -49,7 +51,7 @@ struct interface_facts {
     unsigned mtu = 0;
     std::optional<unsigned> queues; // receive queues
     std::optional<bool> lro;
-    std::string peer;               // of a veth; empty: none, or in another namespace
+    std::string peer; // of a veth; empty: none, or in another namespace
     std::optional<unsigned> peer_mtu;
     std::optional<bool> native_xdp, zero_copy; // as the kernel says, from 6.3 on
 };

@@ -13,8 +13,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 sigset_t the_signals() noexcept
 {
@@ -63,7 +65,8 @@ interrupt::~interrupt()
 
 void interrupt::listen() noexcept
 {
-    pollfd ready[] = {{.fd = signals_, .events = POLLIN, .revents = 0}, {.fd = leave_, .events = POLLIN, .revents = 0}};
+    pollfd ready[] = {{.fd = signals_, .events = POLLIN, .revents = 0},
+                      {.fd = leave_, .events = POLLIN, .revents = 0}};
     for (;;) {
         if (::poll(ready, 2, -1) < 0 && errno != EINTR)
             return;

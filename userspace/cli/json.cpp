@@ -5,8 +5,10 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sp::cli::json {
-namespace {
+namespace sp::cli::json
+{
+namespace
+{
 
 using tree = nlohmann::ordered_json;
 
@@ -41,7 +43,8 @@ tree convert(const value &v)
 
 std::string text(const value &document, layout how)
 {
-    return convert(document).dump(how == layout::indented ? 2 : -1, ' ', false, tree::error_handler_t::replace);
+    return convert(document).dump(how == layout::indented ? 2 : -1, ' ', false,
+                                  tree::error_handler_t::replace);
 }
 
 } // namespace sp::cli::json

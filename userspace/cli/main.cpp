@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with its status. The only
-// file that includes CLI11, which is dear to compile. What CLI11 throws is turned into an error here; nothing leaves.
+// `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with its
+// status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is turned into an
+// error here; nothing leaves.
 #include "userspace/cli/verbs.hpp"
 
 #include <CLI/CLI.hpp>
@@ -12,19 +13,30 @@
 #include <iostream>
 #include <iterator>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
-constexpr auto exit_codes = "Exit: 0 done, 1 failed, 2 usage, 3 nothing loaded, 4 not permitted, 5 busy,\n"
-                            "      6 no such thing or nobody there, 7 timed out, 8 something to be fixed, 9 not supported,\n"
-                            "      10 partly done, 128+n ended by signal n";
+constexpr auto exit_codes =
+    "Exit: 0 done, 1 failed, 2 usage, 3 nothing loaded, 4 not permitted, 5 busy,\n"
+    "      6 no such thing or nobody there, 7 timed out, 8 something to be fixed, 9 not supported,\n"
+    "      10 partly done, 128+n ended by signal n";
 
 // CLI11 names a validator's complaint after the option and the word; these say what would have been right.
-const CLI::Validator a_duration([](std::string &word) { return parse_duration(word) ? "" : word + " is not a time such as 100ms, 2s, 1h"; },
-                                "TIME", "duration");
-const CLI::Validator a_count([](std::string &word) { return parse_count(word) ? "" : word + " is not a number"; }, "N", "count");
-const CLI::Validator a_format([](std::string &word) { return parse_format(word) ? "" : word + " is none of text, no, ascii, quoted, hex, raw"; },
-                              "FORMAT", "format");
+const CLI::Validator a_duration(
+    [](std::string &word) {
+        return parse_duration(word) ? "" : word + " is not a time such as 100ms, 2s, 1h";
+    },
+    "TIME", "duration");
+const CLI::Validator
+    a_count([](std::string &word) { return parse_count(word) ? "" : word + " is not a number"; }, "N",
+            "count");
+const CLI::Validator a_format(
+    [](std::string &word) {
+        return parse_format(word) ? "" : word + " is none of text, no, ascii, quoted, hex, raw";
+    },
+    "FORMAT", "format");
 
 // The words as given; they become values only after all of them were accepted.
 struct message_words {
@@ -60,7 +72,8 @@ void add_common(CLI::App &app, words &w, const char *pretty = "-p,--pretty")
         ->group("Common");
 }
 
-CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what, const char *examples, const char *group)
+CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what, const char *examples,
+                   const char *group)
 {
     auto &verb = *app.add_subcommand(name, what);
     verb.group(group);
@@ -71,10 +84,15 @@ CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what, 
 
 void add_message_options(CLI::App &verb, message_words &m, const char *data)
 {
-    verb.add_option("URL", m.first, "ip://HOST:PORT or unixgram:///path (default: $SP_URL)")->option_text(" ");
+    verb.add_option("URL", m.first, "ip://HOST:PORT or unixgram:///path (default: $SP_URL)")
+        ->option_text(" ");
     verb.add_option("DATA", m.second, data)->option_text(" ");
-    verb.add_option("--count", m.count, "messages before it ends; 0: no end")->check(a_count)->option_text("N");
-    verb.add_option("--format", m.format, "text, no, ascii, quoted, hex or raw")->check(a_format)->option_text("FORMAT");
+    verb.add_option("--count", m.count, "messages before it ends; 0: no end")
+        ->check(a_count)
+        ->option_text("N");
+    verb.add_option("--format", m.format, "text, no, ascii, quoted, hex or raw")
+        ->check(a_format)
+        ->option_text("FORMAT");
     verb.add_option("--set", m.set, "an option of the socket, such as peer_timeout=2s")
         ->option_text("OPTION=VALUE")
         ->expected(1)
@@ -90,8 +108,12 @@ void add_messages(CLI::App &app, words &w)
                          "  date | sp req --insecure --timeout 2s 'ip://198.18.0.2:7000?io=xdp' -",
                          "Messages");
     add_message_options(req, w.req, "the request; - reads stdin");
-    req.add_option("--timeout", w.req.timeout, "for one request, finding a peer included")->check(a_duration)->option_text("TIME");
-    req.add_option("--interval", w.req.interval, "pause between two requests")->check(a_duration)->option_text("TIME");
+    req.add_option("--timeout", w.req.timeout, "for one request, finding a peer included")
+        ->check(a_duration)
+        ->option_text("TIME");
+    req.add_option("--interval", w.req.interval, "pause between two requests")
+        ->check(a_duration)
+        ->option_text("TIME");
 
     auto &rep = add_verb(app, w, "rep", "answer requests, and print them",
                          "  sp rep unixgram:///run/echo.sock --echo\n"
@@ -111,7 +133,8 @@ void add_xdp(CLI::App &app, words &w)
                          "  sp xdp status -j",
                          "The host");
     xdp.require_subcommand(1);
-    const auto add = [&](const char *name, const char *what, xdp_arguments &a, xdp_arguments::action action) -> CLI::App & {
+    const auto add = [&](const char *name, const char *what, xdp_arguments &a,
+                         xdp_arguments::action action) -> CLI::App & {
         a.what = action;
         auto &verb = *xdp.add_subcommand(name, what);
         verb.footer(exit_codes);
@@ -119,11 +142,14 @@ void add_xdp(CLI::App &app, words &w)
         auto *interface = verb.add_option("IFACE", a.interface, "a network interface")->option_text(" ");
         if (action != xdp_arguments::action::status)
             interface->required();
-        verb.add_option("-p,--pin-root", a.pin_root, "where the pins are (default /run/sp/bpf)")->option_text("PATH");
+        verb.add_option("-p,--pin-root", a.pin_root, "where the pins are (default /run/sp/bpf)")
+            ->option_text("PATH");
         return verb;
     };
-    auto &load = add("load", "attach the program and pin it: it stays until unload or reboot", w.load, xdp_arguments::action::load);
-    load.add_option("-m,--mode", w.load.mode, "native (default), skb or auto; nothing falls back in silence")->option_text("MODE");
+    auto &load = add("load", "attach the program and pin it: it stays until unload or reboot", w.load,
+                     xdp_arguments::action::load);
+    load.add_option("-m,--mode", w.load.mode, "native (default), skb or auto; nothing falls back in silence")
+        ->option_text("MODE");
     load.add_flag("--replace", w.load.replace, "an older program of sp gives way, without a gap");
     load.add_flag("--dry-run", w.load.dry_run, "verify and run once in the kernel, attach nothing");
     auto &unload = add("unload", "detach and unpin what load left", w.unload, xdp_arguments::action::unload);
@@ -140,11 +166,14 @@ void add_rest(CLI::App &app, words &w)
     auto &demo = add_verb(app, w, "demo", "two hosts on this machine exchange messages through XDP",
                           "  sp demo\n  sp demo --no-xdp", "The host");
     demo.add_flag("--no-xdp", w.demo.no_xdp, "only the part on one host; exit 10");
-    demo.add_option("--count", w.demo_count, "round trips (default 100000)")->check(a_count)->option_text("N");
+    demo.add_option("--count", w.demo_count, "round trips (default 100000)")
+        ->check(a_count)
+        ->option_text("N");
 
     auto &errors = add_verb(app, w, "errors", "the catalogue of errors, counters and drop reasons",
                             "  sp errors SP1003\n  sp errors no_port", "Help");
-    errors.add_option("WORD", w.errors.word, "a number such as SP1003, or a word to look for")->option_text(" ");
+    errors.add_option("WORD", w.errors.word, "a number such as SP1003, or a word to look for")
+        ->option_text(" ");
     errors.add_flag("--counters", w.errors.counters, "the counters instead of the errors");
     errors.add_flag("--markdown", w.errors.markdown, "as the page in docs/");
 
@@ -187,17 +216,20 @@ std::string suggestion(const CLI::App &app, std::string_view word)
 error explain(const CLI::App &app, const CLI::ParseError &e)
 {
     const auto left = app.remaining(true);
-    const bool unknown = dynamic_cast<const CLI::ExtrasError *>(&e) || dynamic_cast<const CLI::RequiredError *>(&e);
+    const bool unknown =
+        dynamic_cast<const CLI::ExtrasError *>(&e) || dynamic_cast<const CLI::RequiredError *>(&e);
     if (unknown && !left.empty()) {
         const auto meant = suggestion(app, left.front());
         return usage(fmt::format("\"{}\" is not understood here", left.front()),
-                     left.size() > 1 ? "more words than are expected" : "no such verb or option, or a word too many",
+                     left.size() > 1 ? "more words than are expected"
+                                     : "no such verb or option, or a word too many",
                      meant.empty() ? help_of(app) : fmt::format("did you mean {}? {}", meant, help_of(app)));
     }
     return usage("the command line is not understood", e.what(), help_of(app));
 }
 
-std::optional<error> take_positional(const message_words &m, const char *verb, std::string &url, std::optional<std::string> &data)
+std::optional<error> take_positional(const message_words &m, const char *verb, std::string &url,
+                                     std::optional<std::string> &data)
 {
     const char *preset = std::getenv("SP_URL");
     const bool use_preset = preset && *preset && !(m.first && m.first->contains("://"));
@@ -241,7 +273,8 @@ int call_rep(const words &w, console &out)
     if (auto wrong = take_positional(w.rep, "rep", a.url, data))
         return out.fail(*wrong);
     if (data && (w.echo || !w.exec.empty()))
-        return out.fail(usage("an answer is given twice", fmt::format("\"{}\" and --echo or --exec", *data), "sp rep --help"));
+        return out.fail(usage("an answer is given twice", fmt::format("\"{}\" and --echo or --exec", *data),
+                              "sp rep --help"));
     take_common(w.rep, a, 0);
     a.answer = data.value_or("");
     a.echo = w.echo;

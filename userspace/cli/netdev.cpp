@@ -10,8 +10,10 @@
 #include <linux/genetlink.h>
 #include <memory>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 constexpr std::uint8_t command_dev_get = 1;
 constexpr std::uint16_t attribute_ifindex = 1, attribute_xdp_features = 3;

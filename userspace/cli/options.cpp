@@ -13,8 +13,10 @@
 #include <limits>
 #include <variant>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using std::string_view;
 using duration_field = std::optional<std::chrono::nanoseconds> options::*;
@@ -61,8 +63,14 @@ struct assign {
         out.*field = *parsed;
         return {};
     }
-    string_view operator()(duration_field f) const { return store(f, parse_duration(value), "a time such as 100ms, 2s, 1h"); }
-    string_view operator()(size_field f) const { return store(f, parse_size(value), "a size such as 4096, 64KiB, 1MiB"); }
+    string_view operator()(duration_field f) const
+    {
+        return store(f, parse_duration(value), "a time such as 100ms, 2s, 1h");
+    }
+    string_view operator()(size_field f) const
+    {
+        return store(f, parse_size(value), "a size such as 4096, 64KiB, 1MiB");
+    }
     string_view operator()(count_field f) const
     {
         const auto n = parse_count(value);
@@ -104,14 +112,16 @@ result<void> set_options(std::span<const std::string> assignments, options &out)
     for (const string_view text : assignments) {
         const auto equals = text.find('=');
         if (equals == text.npos)
-            return std::unexpected(error::numbered(2008, fmt::format("\"{}\" has no value", text), "", "--set OPTION=VALUE"));
+            return std::unexpected(
+                error::numbered(2008, fmt::format("\"{}\" has no value", text), "", "--set OPTION=VALUE"));
         const auto name = text.substr(0, equals), value = text.substr(equals + 1);
         const auto found = std::ranges::find(option_names, name, &option_name::name);
         if (found == option_names.end())
             return std::unexpected(unknown_option(name));
         const auto expected = std::visit(assign{out, value}, found->field);
         if (!expected.empty())
-            return std::unexpected(error::numbered(2008, fmt::format("{}: \"{}\" is not understood", name, value),
+            return std::unexpected(error::numbered(2008,
+                                                   fmt::format("{}: \"{}\" is not understood", name, value),
                                                    fmt::format("it takes {}", expected)));
     }
     return {};

@@ -5,7 +5,8 @@
 
 #include <algorithm>
 
-namespace sp::cli {
+namespace sp::cli
+{
 
 std::string columns(const std::vector<row> &rows)
 {

@@ -12,8 +12,10 @@
 #include <utility>
 #include <vector>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using std::string_view;
 
@@ -100,7 +102,8 @@ std::size_t distance(string_view a, string_view b)
     for (std::size_t i = 1; i <= a.size(); ++i) {
         next[0] = i;
         for (std::size_t j = 1; j <= b.size(); ++j) {
-            next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] == b[j - 1] ? 0uz : 1uz)});
+            next[j] =
+                std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] == b[j - 1] ? 0uz : 1uz)});
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 next[j] = std::min(next[j], before[j - 2] + 1);
         }

@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli {
-namespace {
+namespace sp::cli
+{
+namespace
+{
 
 using xdp::interface_status, xdp::load_outcome, xdp::load_report;
 
@@ -48,8 +50,8 @@ std::string pin_root_of(const xdp_arguments &arguments)
 std::string sentence(const load_report &r)
 {
     if (r.outcome == load_outcome::verified)
-        return fmt::format("{}: {} passed the kernel's verifier and a sample packet; nothing is attached", r.interface,
-                           SP_PROGRAM_NAME);
+        return fmt::format("{}: {} passed the kernel's verifier and a sample packet; nothing is attached",
+                           r.interface, SP_PROGRAM_NAME);
     return fmt::format("{}: {} {} in {} mode, id {}, tag {}{}, pinned in {}", r.interface, SP_PROGRAM_NAME,
                        name_of(r.outcome), xdp::name_of(r.attached), r.program_id, r.tag,
                        r.counters_kept ? ", counters kept" : "", r.pinned_in);
@@ -59,8 +61,8 @@ int load(const xdp_arguments &a, console &out)
 {
     const auto how = mode_of(a.mode);
     if (!how)
-        return out.fail(error::numbered(4002, fmt::format("unknown mode \"{}\"", a.mode), "known: native skb auto",
-                                        "sp xdp load IFACE -m native"));
+        return out.fail(error::numbered(4002, fmt::format("unknown mode \"{}\"", a.mode),
+                                        "known: native skb auto", "sp xdp load IFACE -m native"));
     xdp::load_options options;
     options.how = *how;
     options.pin_root = pin_root_of(a);
@@ -73,14 +75,16 @@ int load(const xdp_arguments &a, console &out)
         out.warn(fmt::format("sp: {}: not in native mode: {}", report->interface, report->remark));
     if (!out.json())
         return out.print(sentence(*report) + '\n') ? exit_done : exit_failed;
-    return out.object("sp.xdp.load/1", exit_done,
-                      {{"interface", report->interface},
-                       {"outcome", name_of(report->outcome)},
-                       {"mode", xdp::name_of(report->attached)},
-                       {"program", json::object{{"name", SP_PROGRAM_NAME}, {"id", report->program_id}, {"tag", report->tag}}},
-                       {"pinned_in", report->pinned_in},
-                       {"counters_kept", report->counters_kept},
-                       {"remark", report->remark}});
+    return out.object(
+        "sp.xdp.load/1", exit_done,
+        {{"interface", report->interface},
+         {"outcome", name_of(report->outcome)},
+         {"mode", xdp::name_of(report->attached)},
+         {"program",
+          json::object{{"name", SP_PROGRAM_NAME}, {"id", report->program_id}, {"tag", report->tag}}},
+         {"pinned_in", report->pinned_in},
+         {"counters_kept", report->counters_kept},
+         {"remark", report->remark}});
 }
 
 int unload(const xdp_arguments &a, console &out)
@@ -116,7 +120,9 @@ std::string cell(const std::optional<T> &value)
 
 row row_of(const interface_status &s)
 {
-    const auto count = [&](stat_kind kind) { return s.counters ? fmt::format("{}", sum(*s.counters, kind)) : "-"; };
+    const auto count = [&](stat_kind kind) {
+        return s.counters ? fmt::format("{}", sum(*s.counters, kind)) : "-";
+    };
     return {s.name,
             std::string(xdp::name_of(s.attached)),
             s.program_name.empty() ? "?" : s.program_name,
@@ -124,7 +130,8 @@ row row_of(const interface_status &s)
             s.tag.empty() ? "?" : s.tag,
             cell(s.layout),
             cell(s.ports_served),
-            s.uptime ? fmt::format("{}s", std::chrono::duration_cast<std::chrono::seconds>(*s.uptime).count()) : "-",
+            s.uptime ? fmt::format("{}s", std::chrono::duration_cast<std::chrono::seconds>(*s.uptime).count())
+                     : "-",
             count(stat_kind::count),
             count(stat_kind::drop),
             s.kept_by};
@@ -173,16 +180,18 @@ void warn_about(const interface_status &s, console &out)
     if (!s.ours)
         return;
     if (s.layout && *s.layout != SP_MAP_LAYOUT)
-        out.warn(fmt::format("sp: {}: its program has map layout {}, this sp {}; fix: sp xdp load {} --replace", s.name,
-                             *s.layout, SP_MAP_LAYOUT, s.name));
+        out.warn(
+            fmt::format("sp: {}: its program has map layout {}, this sp {}; fix: sp xdp load {} --replace",
+                        s.name, *s.layout, SP_MAP_LAYOUT, s.name));
     else if (!s.version.empty() && s.version != SP_VERSION)
-        out.warn(fmt::format("sp: {}: its program was loaded by sp {}, this is {}", s.name, s.version, SP_VERSION));
+        out.warn(fmt::format("sp: {}: its program was loaded by sp {}, this is {}", s.name, s.version,
+                             SP_VERSION));
 }
 
 int status(const xdp_arguments &a, console &out)
 {
-    const auto found = xdp::status(a.interface.empty() ? std::nullopt : std::optional<std::string_view>(a.interface),
-                                   pin_root_of(a));
+    const auto found = xdp::status(
+        a.interface.empty() ? std::nullopt : std::optional<std::string_view>(a.interface), pin_root_of(a));
     if (!found)
         return out.fail(found.error());
     const bool loaded = std::ranges::any_of(*found, &interface_status::ours);
@@ -196,10 +205,12 @@ int status(const xdp_arguments &a, console &out)
         return out.object("sp.xdp.status/1", exit, {{"interfaces", std::move(interfaces)}});
     }
     if (found->empty()) {
-        out.status(fmt::format("no XDP program is attached{}", a.interface.empty() ? "" : " to " + a.interface));
+        out.status(
+            fmt::format("no XDP program is attached{}", a.interface.empty() ? "" : " to " + a.interface));
         return exit;
     }
-    std::vector<row> rows{{"Interface", "Mode", "Program", "ID", "Tag", "Layout", "Ports", "Uptime", "Rx", "Drops", "Kept by"}};
+    std::vector<row> rows{
+        {"Interface", "Mode", "Program", "ID", "Tag", "Layout", "Ports", "Uptime", "Rx", "Drops", "Kept by"}};
     for (const auto &s : *found)
         rows.push_back(row_of(s));
     return out.print(columns(rows)) ? exit : exit_failed;

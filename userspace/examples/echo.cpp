@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <sp/sp.hpp>
 #include <cstdio>
+#include <sp/sp.hpp>
 #include <string>
 #include <thread>
 using namespace std::chrono_literals;
