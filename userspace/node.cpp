@@ -56,7 +56,12 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
     auto chosen = options;
     if (const char *word = std::getenv("SP_INSECURE"); word && std::string_view(word) == "1")
         chosen.insecure = true;
-    auto made = std::make_shared<node>(chosen, std::move(*waiter));
+    // A child of fork() leaves the node as it is: its threads, its paths and its peers are the parent's.
+    const auto end = [](node *n) {
+        if (!n->forked())
+            delete n;
+    };
+    auto made = std::shared_ptr<node>(new node(chosen, std::move(*waiter)), end);
     if (chosen.driver == driver::caller) {
         sigset_t all, before; // signals belong to the application's threads
         ::sigfillset(&all);
@@ -89,10 +94,6 @@ node::~node()
 {
     if (!keeper_.joinable())
         return;
-    if (forked()) { // the thread lives in the parent only
-        keeper_.detach();
-        return;
-    }
     {
         const auto held = claim();
         stopping_ = true;
@@ -102,12 +103,25 @@ node::~node()
     keeper_.join();
 }
 
-node::lock node::claim() noexcept
+void node::take() noexcept
 {
-    claims_waiting_.fetch_add(1, std::memory_order_relaxed);
-    lock held(mutex_);
-    claims_waiting_.fetch_sub(1, std::memory_order_relaxed);
-    return held;
+    if (forked())
+        return;
+    wanting_.fetch_add(1, std::memory_order_relaxed);
+    mutex_.lock();
+    wanting_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void node::let_go() noexcept
+{
+    if (forked())
+        return;
+    if (leading_)
+        if (const auto at = next_deadline(); at < wakes_at_) {
+            wakes_at_ = at;
+            waiter_.wake();
+        }
+    mutex_.unlock();
 }
 
 bool node::forked() const noexcept
@@ -123,8 +137,8 @@ std::size_t node::turn(instant now) noexcept
     if (full)
         full_at_ = now;
     const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot);
-    if (work > 0 && followers_ > 0)
-        follow_.notify_all();
+    if (work > 0)
+        changed(); // the sleeper too: what made its descriptor readable is in our hands now
     return work;
 }
 
@@ -173,11 +187,11 @@ void node::leave(instant now) noexcept
 node::step node::spin(lock &held, instant now, instant spin_until) noexcept
 {
     active_at_ = now;
-    if (claims_waiting_.load(std::memory_order_relaxed) > 0) {
+    if (contended()) {
         held.unlock();
-        for (int i = 0; i < 256 && claims_waiting_.load(std::memory_order_relaxed) > 0; ++i)
+        for (int i = 0; i < 256 && contended(); ++i)
             relax();
-        if (claims_waiting_.load(std::memory_order_relaxed) > 0)
+        if (contended())
             std::this_thread::yield();
         held.lock();
         return step::again;
@@ -205,7 +219,7 @@ void node::lead(lock &held, instant now, instant until) noexcept
 {
     leading_ = true;
     transports_.arm();
-    const auto wake_at = std::min(until, next_deadline());
+    const auto wake_at = wakes_at_ = std::min(until, next_deadline());
     held.unlock();
     waiter_.sleep(now, wake_at);
     held.lock();

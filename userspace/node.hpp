@@ -28,15 +28,27 @@ namespace sp::inline v1::detail {
 class node {
 public:
     using engine_type = sp::core::engine<carrier>;
-    using lock = std::unique_lock<std::mutex>;
+
+    // What a lock holds. A thread that spins with it sees that somebody wants it, wherever that one comes from, and lends
+    // it; who lets go of it and leaves an earlier deadline behind wakes the sleeper. In a child of fork() there is
+    // nothing to take: the owner may be a thread that the child does not have, and every call refuses.
+    class gate {
+    public:
+        explicit gate(node &n) noexcept : node_(&n) {}
+        void lock() noexcept { node_->take(); }
+        void unlock() noexcept { node_->let_go(); }
+
+    private:
+        node *node_;
+    };
+    using lock = std::unique_lock<gate>;
 
     [[nodiscard]] static result<std::shared_ptr<node>> open(const engine_options &options);
     [[nodiscard]] static result<std::shared_ptr<node>> shared(); // the process's own: made with its first socket
     node(const engine_options &options, transport::waiter waiter);
     ~node();
 
-    // From any thread. A thread that spins with the lock sees that somebody waits for it, and lends it.
-    [[nodiscard]] lock claim() noexcept;
+    [[nodiscard]] lock claim() noexcept { return lock(gate_); } // from any thread
     [[nodiscard]] bool forked() const noexcept; // the process that made the node is not this one
 
     [[nodiscard]] engine_type &engine() noexcept { return engine_; }
@@ -63,6 +75,10 @@ public:
 private:
     enum class step : bool { again, sleep };
 
+    [[nodiscard]] bool contended() const noexcept { return wanting_.load(std::memory_order_relaxed) > 0; }
+
+    void take() noexcept;
+    void let_go() noexcept;
     void enter(instant now) noexcept;
     void leave(instant now) noexcept;
     void lead(lock &held, instant now, instant until) noexcept;
@@ -71,8 +87,9 @@ private:
     void keep() noexcept;
 
     engine_options options_;
+    gate gate_{*this};
     std::mutex mutex_;
-    std::atomic<int> claims_waiting_ = 0;
+    std::atomic<int> wanting_ = 0; // threads that wait for the lock
     transport::waiter waiter_;
     engine_type engine_;
     transports transports_;
@@ -86,9 +103,10 @@ private:
     int followers_ = 0;
     int callers_ = 0;             // threads inside run_until
     instant latest_{};
+    instant wakes_at_ = instant::max(); // when the sleeper wakes by itself
     instant full_at_{};           // the latest full sweep
     instant active_at_{};         // the latest turn of an application's thread
-    std::condition_variable follow_, park_;
+    std::condition_variable_any follow_, park_;
     std::jthread keeper_;
 };
 
