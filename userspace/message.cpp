@@ -108,14 +108,14 @@ std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held, 
             refused = errc::closed;
             return true;
         }
-        const auto now = engine_clock::now();
+        const auto now = home.home()->latest(); // only how long a kept reply is kept depends on it
         refused = home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
             return rep.reply(ticket, f.id, f.size, now, out);
         });
         return refused != errc::would_block;
     };
     const auto outcome = home.home()->run_until(held, how_long, attempt);
-    home.engine().flush();
+    home.engine().finish(home.home()->latest());
     if (outcome)
         refused = outcome;
     if (refused)

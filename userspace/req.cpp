@@ -37,7 +37,7 @@ std::optional<error> give(socket_core &core, context_id context, core::frame &f,
     const auto refused = engine.with<req_machine>(core.id(), now, [&](auto &m, auto &out) {
         return m.on_request(context, f.id, f.size, random, now, out);
     });
-    engine.flush();
+    engine.finish(now);
     if (!refused) {
         engine.stats().add(stat::socket_accepted);
         return std::nullopt;

@@ -350,7 +350,9 @@ void engine<Transport>::run_timers(instant now)
 template <transport Transport>
 std::size_t engine<Transport>::poll(instant now, sweep how)
 {
-    std::size_t work = 0;
+    std::size_t work = touched_.empty() ? 0 : 1;
+    settle_touched(now);
+    delivered_ = false;
     for (std::size_t slot = 0; slot < transports_.size(); ++slot) {
         if (!transports_[slot])
             continue;
@@ -361,6 +363,8 @@ std::size_t engine<Transport>::poll(instant now, sweep how)
         while (const auto failure = t.next_failure())
             on_failure(slot, failure->first, failure->second, now);
     }
+    if (!delivered_)
+        settle_touched(now);
     if (timers_.next() <= now) {
         run_timers(now);
         ++work;

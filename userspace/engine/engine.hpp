@@ -78,7 +78,8 @@ public:
     [[nodiscard]] socket *find(socket_id id) noexcept { return sockets_.find(id); }
     [[nodiscard]] bool drained(socket_id id); // nothing waits in it to be sent
 
-    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's kind.
+    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's kind. What that
+    // changed on pipes is looked at by finish() or the next turn: messages go out first.
     template <class Machine, class F>
     auto with(socket_id id, instant now, F &&f);
 
@@ -95,6 +96,7 @@ public:
     std::size_t poll(instant now, sweep how);
     [[nodiscard]] instant next_deadline() const noexcept;
     void flush() noexcept;
+    void finish(instant now); // pushes out what calls between turns produced, then looks at the pipes they touched
 
     [[nodiscard]] frame_pool &pool() noexcept { return pool_; }
     [[nodiscard]] counters &stats() noexcept { return stats_; }
@@ -161,7 +163,8 @@ private:
     timer_heap timers_;
     protocol::effects out_;
     std::vector<pipe_id> again_;   // took a message in this step and may have room for another
-    std::vector<pipe_id> touched_; // to be looked at before the step ends
+    std::vector<pipe_id> touched_; // to be looked at before long
+    bool delivered_ = false;       // this turn brought messages: the application goes first, then the touched pipes
     std::vector<pipe_id> blocked_; // the transport had no room for them
     std::vector<pipe_id> retrying_;
     budget handshakes_{5000};

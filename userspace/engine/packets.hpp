@@ -46,8 +46,14 @@ void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte>
 {
     switch (p.link->on_packet(packet, now)) {
     case link::arrival::records:
+        if (!p.attached) // its first packet came in one batch with the end of the handshake
+            settle_touched(now);
         deliver(id, p, packet, now);
-        break;
+        touch(id, p);
+        if (p.link->state() != link::phase::open)
+            settle_touched(now);
+        delivered_ = true;
+        return;
     case link::arrival::duplicate:
         stats_.add(stat::link_duplicate);
         break;

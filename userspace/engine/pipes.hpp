@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Part of engine.hpp: connections and the patterns on them. Every change of a connection ends in touch(); the touched
-// are looked at before the step ends, so that a pipe never disappears under the code that works on it. Effects of a
+// are looked at when the step is over, so that a pipe never disappears under the code that works on it. Effects of a
 // pattern are carried out by settle(), which gives a pipe that took a message and has room for another back to its
 // pattern.
 #pragma once
@@ -373,9 +373,18 @@ auto engine<Transport>::with(socket_id id, instant now, F &&f)
     auto &s = *sockets_.find(id);
     auto value = f(std::get<Machine>(s.machine), out_);
     settle(s, now);
-    settle_touched(now);
     schedule(id, s);
     return value;
+}
+
+template <transport Transport>
+void engine<Transport>::finish(instant now)
+{
+    flush();
+    if (touched_.empty())
+        return;
+    settle_touched(now);
+    flush();
 }
 
 } // namespace sp::core
