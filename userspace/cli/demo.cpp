@@ -151,7 +151,7 @@ void show_master::hear_between(unsigned side, const report &r)
     case report::kind::tcp:
         now.theirs = r.measured;
         say(figures_line(name_of(r.how), "ip/xdp", now.ours));
-        say(figures_line("", "TCP", now.theirs, fmt::format("sp is {:.1f} times faster", times_faster(now))));
+        say(figures_line("", "TCP", now.theirs, comparison_of(now)));
         break;
     case report::kind::proof:
         now.proof[side] = r.proof;

@@ -53,6 +53,13 @@ std::string_view name_of(manner how) noexcept
     return how == manner::spinning ? "spinning" : "standard";
 }
 
+std::string comparison_of(const phase &p)
+{
+    const auto ratio = times_faster(p);
+    return ratio >= 1 || ratio == 0 ? fmt::format("sp is {:.1f} times faster", ratio)
+                                    : fmt::format("TCP is {:.1f} times faster", 1 / ratio);
+}
+
 double times_faster(const phase &p) noexcept
 {
     return p.ours.p50_us > 0 ? p.theirs.p50_us / p.ours.p50_us : 0;

@@ -37,6 +37,8 @@ struct story {
                                        std::string_view remark = {});
 [[nodiscard]] double times_faster(const phase &p) noexcept; // than TCP, at p50
 
+[[nodiscard]] std::string comparison_of(const phase &p);
+
 // Three lines: steered, passed and dropped by reason, unknown to the kernel and lost. The last has no
 // newline.
 [[nodiscard]] std::string proof_of(const story &s);

@@ -21,36 +21,55 @@ struct member;
 using array = std::vector<value>;
 using object = std::vector<member>;
 
+// Made from anything a member may be: {"name", 7}. The constructors are defined below, where a member is
+// complete. NOLINTBEGIN(google-explicit-constructor)
 struct value {
     std::variant<std::nullptr_t, bool, std::int64_t, std::uint64_t, double, std::string, array, object> is;
 
-    value() : is(nullptr) {}
+    value();
     template <class T>
         requires std::same_as<T, bool>
-    value(T b) : is(b) // NOLINT(google-explicit-constructor): members are written as {"name", anything}
-    {
-    }
+    value(T b);
     template <std::signed_integral T>
-    value(T n) : is(std::int64_t{n}) // NOLINT(google-explicit-constructor)
-    {
-    }
+    value(T n);
     template <std::unsigned_integral T>
         requires(!std::same_as<T, bool>)
-    value(T n) : is(std::uint64_t{n}) // NOLINT(google-explicit-constructor)
-    {
-    }
-    value(double d) : is(d) {}                              // NOLINT(google-explicit-constructor)
-    value(const char *text) : is(std::string(text)) {}      // NOLINT(google-explicit-constructor)
-    value(std::string_view text) : is(std::string(text)) {} // NOLINT(google-explicit-constructor)
-    value(std::string text) : is(std::move(text)) {}        // NOLINT(google-explicit-constructor)
-    value(array items) : is(std::move(items)) {}            // NOLINT(google-explicit-constructor)
-    value(object members) : is(std::move(members)) {}       // NOLINT(google-explicit-constructor)
+    value(T n);
+    value(double d);
+    value(const char *text);
+    value(std::string_view text);
+    value(std::string text);
+    value(array items);
+    value(object members);
 };
+// NOLINTEND(google-explicit-constructor)
 
 struct member {
     std::string name;
     json::value value;
 };
+
+inline value::value() : is(nullptr) {}
+template <class T>
+    requires std::same_as<T, bool>
+value::value(T b) : is(b)
+{
+}
+template <std::signed_integral T>
+value::value(T n) : is(std::int64_t{n})
+{
+}
+template <std::unsigned_integral T>
+    requires(!std::same_as<T, bool>)
+value::value(T n) : is(std::uint64_t{n})
+{
+}
+inline value::value(double d) : is(d) {}
+inline value::value(const char *text) : is(std::string(text)) {}
+inline value::value(std::string_view text) : is(std::string(text)) {}
+inline value::value(std::string text) : is(std::move(text)) {}
+inline value::value(array items) : is(std::move(items)) {}
+inline value::value(object members) : is(std::move(members)) {}
 
 enum class layout : std::uint8_t { line, indented };
 
