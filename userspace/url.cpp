@@ -27,7 +27,9 @@ std::size_t distance(std::string_view a, std::string_view b)
 
 std::string quoted(std::string_view s)
 {
-    return '"' + std::string(s) + '"';
+    std::string text(1, '"');
+    text.append(s).push_back('"');
+    return text;
 }
 
 std::unexpected<error> bad(std::string what, std::string why = {}, std::string fix = {})
@@ -40,10 +42,13 @@ std::unexpected<error> unknown(std::string_view kind, std::string_view word,
 {
     std::string list;
     for (const auto k : known)
-        list += (list.empty() ? "" : " ") + std::string(k);
+        list.append(list.empty() ? "" : " ").append(k);
     const auto near = nearest(word, known);
-    return bad("unknown " + std::string(kind) + ' ' + quoted(word) + " (known: " + list + ")", "",
-               near.empty() ? "use one of: " + list : "did you mean " + std::string(near) + "?");
+    std::string what("unknown ");
+    what.append(kind).append(" ").append(quoted(word)).append(" (known: ").append(list).append(")");
+    std::string fix(near.empty() ? "use one of: " : "did you mean ");
+    fix.append(near.empty() ? list : std::string(near)).append(near.empty() ? "" : "?");
+    return bad(std::move(what), "", std::move(fix));
 }
 
 result<void> read_key(url &u, std::string_view key, std::string_view value)
