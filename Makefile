@@ -25,7 +25,7 @@ Q := $(if $(filter 1,$(V)),,@)
 MODE := release
 BUILD := build$(if $(filter release,$(MODE)),,/$(MODE))
 MODE_FLAGS_release := -O2 -g
-MODE_FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-maybe-uninitialized
+MODE_FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-maybe-uninitialized
 MODE_FLAGS_tsan := -O1 -g -fsanitize=thread -Wno-tsan -Wno-maybe-uninitialized
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror

@@ -12,6 +12,7 @@
 
 #include <memory>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class engine {
@@ -39,3 +40,4 @@ private:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

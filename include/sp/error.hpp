@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class error {
@@ -52,3 +53,4 @@ using result = std::expected<T, error>;
 int complain(const error &e) noexcept;
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

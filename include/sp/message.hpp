@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 using bytes = std::span<const std::byte>;
@@ -116,3 +117,4 @@ private:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class engine;
@@ -57,3 +58,4 @@ struct engine_options {
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

@@ -9,6 +9,7 @@
 #include <concepts>
 #include <utility>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class rep : public socket {
@@ -40,3 +41,4 @@ private:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

@@ -6,6 +6,7 @@
 
 #include "sp/socket.hpp"
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class req;
@@ -53,3 +54,4 @@ private:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 enum class endpoint_id : std::uint32_t {};
@@ -71,3 +72,4 @@ protected:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop

@@ -9,6 +9,7 @@
 #include <stop_token>
 #include <utility>
 
+#pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 using engine_clock = std::chrono::steady_clock;
@@ -46,3 +47,4 @@ private:
 };
 
 } // namespace sp::inline v1
+#pragma GCC visibility pop
