@@ -175,6 +175,12 @@ void engine<Transport>::connect(endpoint_id id, endpoint &e, instant now)
     auto *p = add_pipe(pipe, e.transport, e.address, e, id);
     if (!p) {
         e.last_failure = dial_failure{.code = errc::unreachable, .text = {}};
+        while (const auto failure = transports_[e.transport]->next_failure()) {
+            if (same(failure->first, e.address))
+                e.last_failure->code = failure->second;
+            else
+                on_failure(e.transport, failure->first, failure->second, now);
+        }
         e.failures = std::max(e.failures, 1u);
         return pause(id, e, now);
     }
