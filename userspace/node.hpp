@@ -70,7 +70,13 @@ public:
     [[nodiscard]] int fd() const noexcept { return waiter_.fd(); }
 
     // From any thread, without the lock.
-    void give_back(sp::core::frame *f) noexcept { engine_.pool().give_back(f); }
+    void give_back(sp::core::frame *f) noexcept
+    {
+        if (!engine_.pool().give_back(f))
+            return;
+        const auto held = claim(); // a call waits for memory
+        changed();
+    }
 
 private:
     enum class step : bool { again, sleep };

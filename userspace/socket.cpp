@@ -292,8 +292,14 @@ result<core::frame *> socket_core::frame_for(lock &held, std::size_t size, const
     auto *f = engine().pool().allocate(size);
     if (f)
         return f;
-    const auto outcome =
-        node_->run_until(held, how_long, [&] { return closed_ || (f = engine().pool().allocate(size)) != nullptr; });
+    const auto outcome = node_->run_until(held, how_long, [&] {
+        if (closed_)
+            return true;
+        do
+            f = engine().pool().allocate(size);
+        while (!f && !engine().pool().ask());
+        return f != nullptr;
+    });
     if (closed_) {
         if (f)
             engine().pool().release(f->id);

@@ -72,22 +72,31 @@ public:
             free_[f.size_class].push_back(&f); // the list has room for every frame of its class
     }
 
-    // From any thread: the caller's reference goes when the engine next collects.
-    void give_back(frame *f) noexcept
+    // From any thread: the caller's reference goes when the engine next collects. True: somebody asked for memory, and
+    // must be woken.
+    [[nodiscard]] bool give_back(frame *f) noexcept
     {
         auto *head = returned_.load(std::memory_order_relaxed);
         do
             f->next_returned.store(head, std::memory_order_relaxed);
         while (!returned_.compare_exchange_weak(head, f, std::memory_order_release, // pairs with collect()
                                                 std::memory_order_relaxed));
+        return head == &asked_;
+    }
+
+    // From now on the next give_back() tells. False: something has come back, try again.
+    [[nodiscard]] bool ask() noexcept
+    {
+        frame *head = nullptr;
+        return returned_.compare_exchange_strong(head, &asked_, std::memory_order_relaxed) || head == &asked_;
     }
 
     void collect() noexcept
     {
-        if (returned_.load(std::memory_order_relaxed) == nullptr)
+        if (auto *head = returned_.load(std::memory_order_relaxed); head == nullptr || head == &asked_)
             return;
         auto *f = returned_.exchange(nullptr, std::memory_order_acquire); // the giver's last reads are done
-        while (f) {
+        while (f && f != &asked_) {
             auto *next = f->next_returned.load(std::memory_order_relaxed);
             release(f->id);
             f = next;
@@ -146,6 +155,7 @@ private:
     std::vector<std::unique_ptr<std::byte, slab_delete>> slabs_;
     std::vector<frame *> frames_;
     std::array<std::vector<frame *>, classes> free_;
+    frame asked_; // lies at the bottom of the returned ones while somebody waits for memory
     alignas(64) std::atomic<frame *> returned_ = nullptr;
 };
 
