@@ -20,6 +20,8 @@ result<rep> rep::open(const options &o)
         return std::unexpected(error::numbered(2008, "ttl_max is from 1 to 15"));
     if (o.dedupe_time && o.dedupe_time->count() < 0)
         return std::unexpected(error::numbered(2008, "dedupe_time is not negative"));
+    if (o.reply_cache_bytes && *o.reply_cache_bytes > 1u << 30)
+        return std::unexpected(error::numbered(2008, "reply_cache_bytes is at most 1 GiB"));
     machine.ttl_max = o.ttl_max.value_or(8);
     machine.dedupe_time = o.dedupe_time.value_or(machine.dedupe_time);
     machine.reply_cache_bytes = o.reply_cache_bytes.value_or(machine.reply_cache_bytes);

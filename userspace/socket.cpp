@@ -214,6 +214,8 @@ void socket_core::close_endpoint(endpoint_id id)
 result<std::string> socket_core::url(endpoint_id id)
 {
     const auto held = node_->claim();
+    if (auto why = unusable())
+        return std::unexpected(*why);
     const auto *e = find(id);
     if (!e)
         return std::unexpected(errc::not_found);

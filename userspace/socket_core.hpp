@@ -130,6 +130,10 @@ result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protoco
         return std::unexpected(error::numbered(2008, "message_max is from 1 byte to 1 GiB"));
     if (o.pipes_max && *o.pipes_max == 0)
         return std::unexpected(error::numbered(2008, "pipes_max is at least 1"));
+    if (o.linger && (*o.linger < std::chrono::seconds(0) || *o.linger > std::chrono::hours(1)))
+        return std::unexpected(error::numbered(2008, "linger is from 0 to 1 hour"));
+    if (o.ipc_mode && (*o.ipc_mode & ~0777u) != 0)
+        return std::unexpected(error::numbered(2008, "ipc_mode is made of the nine rights of a file: 0 to 0777"));
     take(shaping.message_max, o.message_max);
     take(shaping.pipes_max, o.pipes_max);
     take(shaping.connect_timeout, o.connect_timeout);
