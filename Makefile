@@ -131,9 +131,10 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libsp.a
 # ---- checks -------------------------------------------------------------------------------------------------
 
 $(test_objects): | deps-test
+$(test_objects): EXTRA := -O1 # they wait for the kernel, not for the CPU; optimising them doubles the build
 $(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
 	@echo "  LINK    $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest -lgmock $(LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock $(LIBS)
 
 # Each public header compiles alone, with both compilers.
 $(BUILD)/headers/%.alone: include/sp/% | deps-test

@@ -5,6 +5,7 @@
 #include "userspace/link/packet.hpp"
 #include "userspace/link/replay.hpp"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <random>
 #include <set>
@@ -25,11 +26,10 @@ std::vector<std::byte> bytes_of(std::string_view text)
 // A packet with these records' bytes between header and trailer.
 std::vector<std::byte> packet_with(const std::vector<std::byte> &records)
 {
-    std::vector<std::byte> packet(SP_HEADER_SIZE);
+    std::vector<std::byte> packet(SP_OVERHEAD + records.size());
     packet[0] = std::byte{SP_WIRE_VERSION};
     packet[1] = std::byte{SP_DATA};
-    packet.insert(packet.end(), records.begin(), records.end());
-    packet.resize(packet.size() + SP_TRAILER_SIZE);
+    std::ranges::copy(records, packet.begin() + SP_HEADER_SIZE);
     finish(packet);
     return packet;
 }
