@@ -188,7 +188,7 @@ error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) 
     case errc::unreachable:
         return error::numbered(1023, "no way to " + at);
     default:
-        return error::numbered(2037, at + ": " + std::string(describe(f.code).text),
+        return error::numbered(error(f.code).number(), at + ": " + std::string(describe(f.code).text),
                                f.text.empty() ? std::string(link::describe(f.reason)) : f.text);
     }
 }
