@@ -3,6 +3,7 @@
 // The REQ machine with made-up pipes and time. Frames are numbers; the test plays the engine and keeps a census.
 #include "userspace/protocol/req.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <map>
@@ -55,7 +56,7 @@ public:
     {
         std::vector<std::byte> payload(size);
         const auto word = __builtin_bswap32(id);
-        std::memcpy(payload.data(), &word, std::min<std::size_t>(size, 4));
+        std::ranges::copy(std::as_bytes(std::span(&word, 1)).first(std::min<std::size_t>(size, 4)), payload.begin());
         machine.on_message(pipe, new_frame(), payload, out);
         settle();
     }
