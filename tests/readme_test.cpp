@@ -39,9 +39,10 @@ std::string block_after(const std::string &text, const std::string &mark)
 std::string masked(std::string text)
 {
     static const std::regex kernel(R"(kernel [^,]+)"), memlock(R"(memlock [^\n]+)"),
-        figure(R"([0-9]+([ .][0-9]+)*)"), spaces(" +"), winner("(sp|TCP) is # times faster");
+        percentile("p(50|99)"), figure(R"([0-9]+([ .][0-9]+)*)"), spaces(" +"), winner("(sp|TCP) is # times faster");
     text = std::regex_replace(text, kernel, "kernel #");
     text = std::regex_replace(text, memlock, "memlock #");
+    text = std::regex_replace(text, percentile, "p:");
     text = std::regex_replace(text, figure, "#");
     text = std::regex_replace(text, spaces, " ");
     return std::regex_replace(text, winner, "one is # times faster"); // bench/ and the demo compare; a test does not
