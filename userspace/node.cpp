@@ -36,13 +36,6 @@ sp::core::engine_config config_of(const engine_options &options)
     return config;
 }
 
-void relax() noexcept
-{
-#ifdef __x86_64__
-    __builtin_ia32_pause();
-#endif
-}
-
 } // namespace
 
 result<std::shared_ptr<node>> node::open(const engine_options &options)

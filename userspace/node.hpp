@@ -82,6 +82,12 @@ private:
     enum class step : bool { again, sleep };
 
     [[nodiscard]] bool contended() const noexcept { return wanting_.load(std::memory_order_relaxed) > 0; }
+    static void relax() noexcept
+    {
+#ifdef __x86_64__
+        __builtin_ia32_pause();
+#endif
+    }
 
     void take() noexcept;
     void let_go() noexcept;
@@ -142,6 +148,9 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
     static constexpr auto spin_time = std::chrono::microseconds(50); // about two wake-ups from another CPU
     enter(now);
     std::optional<errc> outcome;
+    // The clock costs as much as a look at the rings, so it is read once in so many looks that found nothing.
+    static constexpr int looks_per_clock = 8;
+    int looks = 0;
     auto spin_until = options_.waiting == waiting::block ? now : now + spin_time;
     for (;;) {
         const auto work = turn(now);
@@ -154,6 +163,11 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
         if (now >= until) {
             outcome = errc::timed_out;
             break;
+        }
+        if (work == 0 && ++looks % looks_per_clock != 0 && options_.waiting != waiting::block &&
+            !contended()) {
+            relax();
+            continue;
         }
         if (work > 0 && options_.waiting != waiting::block)
             spin_until = now + spin_time;
