@@ -281,7 +281,7 @@ TEST_F(endpoint, admits_other_users_only_by_its_mode)
         auto loose = sp::rep::open({.listen = url("loose"), .ipc_mode = 0666});
         if (!tight || !loose)
             return 1;
-        door.open();
+        door.tell();
         for (;;)
             ::pause();
     });
