@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// How long does a request and its answer take between two processes of one host, and how much of that is sp? REQ/REP
+// over unixgram, always awake and waiting as sockets do by default, beside raw AF_UNIX datagrams with both ends
+// spinning, in turns.
+#include "bench/exchanges.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+namespace {
+
+using namespace sp::bench;
+
+// A place for the paths of listeners, gone with this object.
+class folder {
+public:
+    folder() { (void)::mkdtemp(path_.data()); }
+    folder(const folder &) = delete;
+    folder &operator=(const folder &) = delete;
+    ~folder()
+    {
+        std::error_code none;
+        std::filesystem::remove_all(path_, none);
+    }
+    [[nodiscard]] std::string file(const std::string &name) const { return path_ + '/' + name; }
+
+private:
+    std::string path_ = std::filesystem::temp_directory_path().string() + "/sp-bench-XXXXXX";
+};
+
+contender raw(std::size_t size)
+{
+    int ends[2] = {-1, -1};
+    (void)::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends); // before the fork: both have both
+    auto both = std::make_shared<std::array<owned_fd, 2>>(std::array{owned_fd(ends[0]), owned_fd(ends[1])});
+    return {"raw AF_UNIX datagram, spinning", [both, size](side mine) -> sp::result<player> {
+                const auto index = mine == side::asking ? 0u : 1u;
+                return spinning_on(mine, [both, index] { return std::move((*both)[index]); }, size);
+            }};
+}
+
+contender sp_over(const std::string &path, std::size_t size, sp::waiting how)
+{
+    return {how == sp::waiting::spin ? "sp REQ/REP, spinning" : "sp REQ/REP, default waiting",
+            [url = "unixgram://" + path, size, how](side mine) { return open_sp(mine, url, size, how); }};
+}
+
+} // namespace
+
+int main()
+{
+    print_heading("roundtrip_local", "request and answer between two processes of this host",
+                  "5 rounds of 20 000 exchanges in turns, medians of the rounds; ends pinned to different CPUs");
+    if (cpus_allowed() < 2) {
+        std::puts("  skipped   two ends that spin need two CPUs\n");
+        return 0;
+    }
+    const folder place;
+    constexpr std::array<std::size_t, 2> sizes{64, 1024};
+    constexpr std::size_t ways = 3;
+    std::vector<contender> all;
+    for (const auto size : sizes) {
+        const auto name = std::to_string(size);
+        all.push_back(raw(size));
+        all.push_back(sp_over(place.file("spin-" + name), size, sp::waiting::spin));
+        all.push_back(sp_over(place.file("wait-" + name), size, sp::waiting::adaptive));
+    }
+    pair two({.exchanges = 20'000});
+    const auto played = two.play(all);
+    if (!played)
+        return sp::complain(played.error());
+    std::printf("  %-34s %8s %8s %8s %9s\n", "", "bytes", "p50 us", "p99 us", "x raw");
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const auto &o = (*played)[i];
+        std::printf("  %-34s %8zu %8.2f %8.2f %9.2f\n", all[i].name.c_str(), sizes[i / ways], o.p50_us, o.p99_us,
+                    o.p50_us / (*played)[i / ways * ways].p50_us);
+    }
+    print_disturbed(*played);
+    std::puts("");
+    return 0;
+}
