@@ -16,11 +16,6 @@ using namespace sp::test;
 using sp::errc;
 using sp::stat;
 
-std::string text_of(const sp::result<sp::message> &m)
-{
-    return m ? std::string(m->text()) : "error " + told(m.error());
-}
-
 std::chrono::nanoseconds cpu_time()
 {
     timespec t{};

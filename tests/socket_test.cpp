@@ -18,31 +18,6 @@ using namespace sp::test;
 using sp::errc;
 using sp::stat;
 
-std::string text_of(const sp::result<sp::message> &m)
-{
-    return m ? std::string(m->text()) : "error " + told(m.error());
-}
-
-// Answers every request with its own body until it goes, and closes the socket then.
-class echo
-{
-public:
-    explicit echo(sp::rep &socket)
-        : socket_(&socket), thread_([&socket] {
-              const auto ended = socket.serve([](const sp::request &q) { return std::string(q.text()); });
-              EXPECT_EQ(ended, errc::closed);
-          })
-    {
-    }
-    ~echo() { socket_->close(); }
-    echo(const echo &) = delete;
-    echo &operator=(const echo &) = delete;
-
-private:
-    sp::rep *socket_;
-    std::jthread thread_;
-};
-
 class req_and_rep : public on_one_host
 {
 };

@@ -178,6 +178,31 @@ T must(result<T> r)
         return std::move(*r);
 }
 
+inline std::string text_of(const result<message> &m)
+{
+    return m ? std::string(m->text()) : "error " + told(m.error());
+}
+
+// Answers every request with its own body until it goes, and closes the socket then.
+class echo
+{
+public:
+    explicit echo(rep &socket)
+        : socket_(&socket), thread_([&socket] {
+              const auto ended = socket.serve([](const request &q) { return std::string(q.text()); });
+              EXPECT_EQ(ended, errc::closed);
+          })
+    {
+    }
+    ~echo() { socket_->close(); }
+    echo(const echo &) = delete;
+    echo &operator=(const echo &) = delete;
+
+private:
+    rep *socket_;
+    std::jthread thread_;
+};
+
 // A fixture with an engine of its own, gone without trace at the end of the test.
 class on_one_host : public ::testing::Test
 {
