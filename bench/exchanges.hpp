@@ -54,32 +54,11 @@ inline constexpr auto patience = std::chrono::seconds(10);
     };
 }
 
-// A descriptor that is closed by whoever has it.
-class owned_fd {
-public:
-    explicit owned_fd(int fd = -1) noexcept : fd_(fd) {}
-    owned_fd(owned_fd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    owned_fd &operator=(owned_fd &&other) noexcept
-    {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~owned_fd()
-    {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-    [[nodiscard]] int get() const noexcept { return fd_; }
-
-private:
-    int fd_;
-};
-
 // Both spin: the whole message, also when a stream gives it in pieces. False: the other side is gone.
-[[nodiscard]] inline bool spin_receive(int fd, std::span<std::byte> bytes) noexcept
+[[nodiscard]] inline bool spin_receive(int from, std::span<std::byte> bytes) noexcept
 {
     while (!bytes.empty()) {
-        const auto n = ::recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT);
+        const auto n = ::recv(from, bytes.data(), bytes.size(), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             return false;
         if (n > 0)
@@ -88,10 +67,10 @@ private:
     return true;
 }
 
-[[nodiscard]] inline bool spin_send(int fd, std::span<const std::byte> bytes) noexcept
+[[nodiscard]] inline bool spin_send(int to, std::span<const std::byte> bytes) noexcept
 {
     while (!bytes.empty()) {
-        const auto n = ::send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        const auto n = ::send(to, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR)
             return false;
         if (n > 0)
@@ -101,17 +80,17 @@ private:
 }
 
 // A first exchange connects what connects late: `ready` gives the descriptor when the first round begins.
-[[nodiscard]] inline player spinning_on(side mine, std::move_only_function<owned_fd()> ready, std::size_t body_size)
+[[nodiscard]] inline player spinning_on(side mine, std::move_only_function<fd()> ready, std::size_t body_size)
 {
-    return [mine, ready = std::move(ready), fd = owned_fd(), message = std::vector<std::byte>(body_size)](
+    return [mine, ready = std::move(ready), ends = fd(), message = std::vector<std::byte>(body_size)](
                std::size_t count, samples &took) mutable -> result<void> {
-        if (fd.get() < 0)
-            fd = ready();
+        if (ends.get() < 0)
+            ends = ready();
         bool all = true;
         if (mine == side::asking)
-            all = timed(count, took, [&] { return spin_send(fd.get(), message) && spin_receive(fd.get(), message); });
+            all = timed(count, took, [&] { return spin_send(ends.get(), message) && spin_receive(ends.get(), message); });
         for (std::size_t n = 0; mine == side::answering && all && n < count; ++n)
-            all = spin_receive(fd.get(), message) && spin_send(fd.get(), message);
+            all = spin_receive(ends.get(), message) && spin_send(ends.get(), message);
         return all ? result<void>() : failed("the other side of a socket is gone", std::strerror(errno));
     };
 }

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 
 namespace sp::bench {
 
@@ -67,6 +68,27 @@ template <class Exchange>
 // What the two sides tell each other when they meet.
 struct word {
     bool disturbed = false;
+};
+
+// A descriptor, closed by whoever has it.
+class fd {
+public:
+    explicit fd(int number = -1) noexcept : fd_(number) {}
+    fd(fd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    fd &operator=(fd &&other) noexcept
+    {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~fd()
+    {
+        if (fd_ >= 0)
+            ::close(fd_);
+    }
+    [[nodiscard]] int get() const noexcept { return fd_; }
+
+private:
+    int fd_;
 };
 
 class pair {

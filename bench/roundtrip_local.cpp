@@ -34,7 +34,7 @@ contender raw(std::size_t size)
 {
     int ends[2] = {-1, -1};
     (void)::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends); // before the fork: both have both
-    auto both = std::make_shared<std::array<owned_fd, 2>>(std::array{owned_fd(ends[0]), owned_fd(ends[1])});
+    auto both = std::make_shared<std::array<fd, 2>>(std::array{fd(ends[0]), fd(ends[1])});
     return {"raw AF_UNIX datagram, spinning", [both, size](side mine) -> sp::result<player> {
                 const auto index = mine == side::asking ? 0u : 1u;
                 return spinning_on(mine, [both, index] { return std::move((*both)[index]); }, size);
