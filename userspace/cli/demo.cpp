@@ -167,22 +167,18 @@ void show_master::hear_between(unsigned side, const report &r)
 class meeting_place
 {
 public:
-    explicit meeting_place(const std::optional<stage> &theirs)
+    meeting_place()
     {
-        if (theirs) { // a file system of our own, gone with us
-            path_ = stage_directory;
-            return;
-        }
         remove_stale();
         auto name = fmt::format("/tmp/sp-demo-{}-XXXXXX", ::getpid());
         if (::mkdtemp(name.data()))
-            path_ = own_ = name;
+            path_ = name;
     }
     ~meeting_place()
     {
         std::error_code none;
-        if (!own_.empty())
-            std::filesystem::remove_all(own_, none);
+        if (!path_.empty())
+            std::filesystem::remove_all(path_, none);
     }
     meeting_place(const meeting_place &) = delete;
     meeting_place &operator=(const meeting_place &) = delete;
@@ -201,12 +197,12 @@ private:
         }
     }
 
-    std::string path_, own_;
+    std::string path_;
 };
 
 result<void> show_master::on_one_host()
 {
-    const meeting_place here(stage_);
+    const meeting_place here;
     if (here.path().empty())
         return std::unexpected(
             error::numbered(2037, "no directory for a socket", "/tmp cannot be written", ""));

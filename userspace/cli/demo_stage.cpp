@@ -14,9 +14,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -46,21 +44,10 @@ result<void> look_before()
     return {};
 }
 
-result<void> leave_the_mounts()
+// A namespace has no name in any file system: it lives as long as somebody has it open.
+std::string path_of(const stage_host &h)
 {
-    if (::unshare(CLONE_NEWNS) != 0)
-        return std::unexpected(cannot("no mount namespace of our own", errno));
-    if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("sp-demo", stage_directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0)
-        return std::unexpected(cannot("no file system of our own", errno));
-    if (::mkdir((std::string(stage_directory) + "/netns").c_str(), 0755) != 0)
-        return std::unexpected(cannot("no place for the names of namespaces", errno));
-    return {};
-}
-
-std::string path_of(const std::string &name)
-{
-    return fmt::format("{}/netns/{}", stage_directory, name);
+    return fmt::format("/proc/{}/fd/{}", ::getpid(), h.netns);
 }
 
 int open_own_netns()
@@ -68,20 +55,14 @@ int open_own_netns()
     return ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 }
 
-// Makes a namespace, binds its name, and comes back to `home`.
-result<int> make_netns(const std::string &name, int home)
+// Makes a namespace and comes back to `home`.
+result<int> make_netns(int home)
 {
     if (::unshare(CLONE_NEWNET) != 0)
         return std::unexpected(cannot("no network namespaces", errno));
     const int made = open_own_netns();
-    const int file = ::open(path_of(name).c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    const bool bound =
-        made >= 0 && file >= 0 &&
-        ::mount("/proc/thread-self/ns/net", path_of(name).c_str(), nullptr, MS_BIND, nullptr) == 0;
     const int why = errno;
-    if (file >= 0)
-        ::close(file);
-    if (::setns(home, CLONE_NEWNET) != 0 || !bound)
+    if (::setns(home, CLONE_NEWNET) != 0 || made < 0)
         return std::unexpected(cannot("cannot keep a network namespace", why));
     return made;
 }
@@ -142,24 +123,15 @@ stage::stage(stage &&other) noexcept : hosts_(other.hosts_)
 
 stage::~stage()
 {
-    bool built = false;
-    for (auto &h : hosts_) {
-        built |= h.netns >= 0;
-        if (h.netns >= 0) {
-            ::umount2(path_of(h.name).c_str(), MNT_DETACH);
+    for (auto &h : hosts_)
+        if (h.netns >= 0)
             ::close(h.netns);
-        }
-    }
-    if (built)
-        ::umount2(stage_directory, MNT_DETACH);
 }
 
 result<stage> stage::build()
 {
     if (auto may = look_before(); !may)
         return std::unexpected(may.error());
-    if (auto left = leave_the_mounts(); !left)
-        return std::unexpected(left.error());
     const int home = open_own_netns();
     if (home < 0)
         return std::unexpected(cannot("cannot find the way back", errno));
@@ -170,7 +142,7 @@ result<stage> stage::build()
         h.name = fmt::format("sp-demo-{}-{}", ::getpid(), side);
         h.interface = fmt::format("veth-{}", side);
         h.address = fmt::format("198.18.0.{}", side == 'a' ? 1 : 2);
-        if (auto made = make_netns(h.name, home); made)
+        if (auto made = make_netns(home); made)
             h.netns = *made;
         else
             joined = std::unexpected(made.error());
@@ -192,7 +164,7 @@ result<void> stage::join()
         return inside;
     auto done = ip(
         fmt::format("link add veth-a index 11 mtu {0} type veth peer name veth-b index 12 mtu {0} netns {1}",
-                    stage_mtu, path_of(at(host::b).name)));
+                    stage_mtu, path_of(at(host::b))));
     for (const auto which : {host::a, host::b}) {
         if (done)
             done = enter(which);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Where the demo plays: two network namespaces as two hosts, joined by a veth pair whose ends are made inside
-// them. Their names are bound in a mount namespace of this process alone, so nothing is ever visible outside,
-// and whatever ends the process (SIGKILL too) takes everything along. The calling process leaves the host's
-// mounts for good.
+// them. The namespaces have no name in any file system and live only as long as this process and its children, so
+// nothing is ever visible outside, and whatever ends the process (SIGKILL too) takes everything along.
 #pragma once
 
 #include "sp/error.hpp"
@@ -46,6 +45,5 @@ private:
 };
 
 inline constexpr unsigned stage_mtu = 1500;
-inline constexpr auto stage_directory = "/run"; // a file system of our own, in memory
 
 } // namespace sp::cli
