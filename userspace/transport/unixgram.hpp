@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Unix datagrams between processes of one host: a transport for whole packets, satisfying engine::transport. The
+// Unix datagrams between processes of one host: a transport for whole packets, satisfying core::transport. The
 // listener is bound to a path, whose rights decide who may come; a dialer is bound to an abstract name that the kernel
 // chooses and connected to the path, so nothing of it stays behind and nobody else can write to it. The kernel keeps
 // order and loses nothing, but queues only about ten datagrams: what does not fit waits here, per route, bounded, and
