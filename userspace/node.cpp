@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <pthread.h>
+#include <sched.h>
 #include <sodium.h>
 #include <string_view>
 #include <unistd.h>
@@ -34,6 +35,13 @@ sp::core::engine_config config_of(const engine_options &options)
     config.memory_max = options.memory_max;
     randombytes_buf(config.seed.data(), config.seed.size());
     return config;
+}
+
+// Of the calling thread, now: who pins a process does so before it opens sockets.
+bool has_one_cpu() noexcept
+{
+    cpu_set_t mine;
+    return ::sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_COUNT(&mine) == 1;
 }
 
 } // namespace
@@ -80,7 +88,8 @@ result<std::shared_ptr<node>> node::shared()
 
 node::node(const engine_options &options, transport::waiter waiter)
     : options_(options), waiter_(std::move(waiter)), engine_(config_of(options), engine_clock::now()),
-      transports_(engine_, waiter_, options_), fork_generation_(fork_generation.load())
+      transports_(engine_, waiter_, options_), fork_generation_(fork_generation.load()),
+      shares_cpu_(options.waiting != waiting::spin && has_one_cpu())
 {}
 
 node::~node()

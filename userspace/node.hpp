@@ -82,8 +82,11 @@ private:
     enum class step : bool { again, sleep };
 
     [[nodiscard]] bool contended() const noexcept { return wanting_.load(std::memory_order_relaxed) > 0; }
-    static void relax() noexcept
+    // Between two looks. A thread that may use one CPU only lets others have it: the peer may be waiting for it.
+    void relax() const noexcept
     {
+        if (shares_cpu_)
+            return std::this_thread::yield();
 #ifdef __x86_64__
         __builtin_ia32_pause();
 #endif
@@ -106,6 +109,7 @@ private:
     engine_type engine_;
     transports transports_;
     std::uint32_t fork_generation_;
+    bool shares_cpu_; // and nobody asked to spin whatever it costs
 
     bool leading_ = false;        // somebody sleeps in waiter_
     bool keeper_leads_ = false;   // and it is the keeper
