@@ -19,11 +19,15 @@ std::size_t write_control(std::span<std::byte> space, int level, int type, const
     return CMSG_SPACE(sizeof info);
 }
 
-// The kernel's buffers are full for a moment; ENOBUFS is a full queue of the device.
+// The socket's buffer is full for a moment.
 bool for_a_moment(int why) noexcept
 {
-    return why == EAGAIN || why == ENOBUFS || why == EINTR;
+    return why == EAGAIN || why == EINTR;
 }
+
+// ENOBUFS is a full queue of the device, which passes, or a packet that the device will never take: a veth end whose
+// peer has a smaller MTU. Such a packet must not stand in front of everybody else's for ever.
+constexpr unsigned device_tries_max = 16;
 
 } // namespace
 
@@ -86,12 +90,13 @@ outbox::progress outbox::flush(int ipv4_fd, int ipv6_fd) noexcept
         const int fd = families_[head_] == SP_FAMILY_IPV4 ? ipv4_fd : ipv6_fd;
         const int sent = ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
         if (sent > 0) {
+            device_tries_ = 0;
             head_ += static_cast<std::size_t>(sent);
             done.sent += static_cast<std::size_t>(sent);
             again = false;
-        } else if (for_a_moment(errno)) {
+        } else if (for_a_moment(errno) || (errno == ENOBUFS && ++device_tries_ < device_tries_max)) {
             return done;
-        } else if (!again) {
+        } else if (!again && errno != ENOBUFS) {
             again = true; // an ICMP error of an earlier packet is reported once, in place of sending this one
         } else {
             done.refusals[done.refused++] = {routes_[head_], errno};

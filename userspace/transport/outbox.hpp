@@ -62,6 +62,7 @@ private:
     std::unique_ptr<std::byte[]> area_;
     std::size_t area_used_ = 0;
     std::size_t head_ = 0, tail_ = 0; // packets [head_, tail_) are waiting
+    unsigned device_tries_ = 0;       // in a row, at what is at the head
     std::array<mmsghdr, packets_max> messages_;
     std::array<iovec, packets_max> pieces_;
     std::array<envelope, packets_max> envelopes_;

@@ -290,7 +290,7 @@ void rawip::flush() noexcept
             continue;
         r->generation = 0;
         refresh_left_ = routes_.size();
-        if (done.refusals[i].why != EMSGSIZE)
+        if (done.refusals[i].why != EMSGSIZE && done.refusals[i].why != ENOBUFS) // those are about the packet
             fail(r->peer, errc::unreachable);
     }
 }

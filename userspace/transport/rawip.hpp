@@ -66,6 +66,7 @@ public:
     void submit(route_id route, std::size_t n) noexcept;
     void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept;
     void flush() noexcept;
+    [[nodiscard]] bool stalled() const noexcept { return !outbox_->empty(); } // only time tells when there is room
     [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
     [[nodiscard]] std::size_t packet_max(route_id route) const noexcept;
     [[nodiscard]] std::string_view name(route_id) const noexcept { return "ip/kernel"; }

@@ -89,6 +89,8 @@ public:
     [[nodiscard]] int wake_fd() const noexcept { return wake_.get(); }
     void arm() noexcept;
     void disarm() noexcept;
+    // Only time tells when the system takes what is left.
+    [[nodiscard]] bool stalled() const noexcept { return kernel_.stalled() || (kick_owed_ && !link_down_); }
 
     [[nodiscard]] const error &failure() const noexcept { return kernel_.failure(); }
     [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
