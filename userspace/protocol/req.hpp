@@ -2,9 +2,8 @@
 //
 // REQ, the asking side. Pipes, frames and time are values handed in; no socket, thread, lock or clock here. Each
 // context holds at most one request; contexts share the pipes. A request goes to the next ready pipe in turn, again
-// after resend_time, and at once elsewhere when its pipe goes. Rules and names: NNG's req0 with the corrections that
-// docs/semantics of this pattern list (a time-out ends the call, never the request; a reply counts only from a pipe
-// that carried the request).
+// after resend_time, and at once elsewhere when its pipe goes. Rules and names are those of NNG's req0, with
+// two corrections: a time-out ends the call, never the request, and a reply counts only from a pipe that carried it.
 //
 // Inputs leave work behind; call pump() until it emits nothing.
 #pragma once
