@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What do link, engine and pattern cost alone? Two engines in one thread, joined by a wire in memory: no system call,
-// no clock (time is handed in), no other CPU. Beside it the same number of packets of the same size through the wire
-// with nobody at its ends, so that the copies of the wire can be told from the work of sp.
+// What do link, engine and pattern cost alone? Two engines in one thread, joined by a wire in memory: no
+// system call, no clock (time is handed in), no other CPU. Beside it the same number of packets of the same
+// size through the wire with nobody at its ends, so that the copies of the wire can be told from the work of
+// sp.
 #include "bench/figures.hpp"
 #include "sp/error.hpp"
 #include "userspace/engine/engine.hpp"
@@ -13,7 +14,8 @@
 #include <optional>
 #include <span>
 
-namespace {
+namespace
+{
 
 using namespace sp;
 using namespace std::chrono_literals;
@@ -35,8 +37,10 @@ sp_address address_of(std::uint8_t number)
     return a;
 }
 
-// One direction of the wire: packets wait in their slots until they are received. Nothing is allocated on the way.
-class lane {
+// One direction of the wire: packets wait in their slots until they are received. Nothing is allocated on the
+// way.
+class lane
+{
 public:
     [[nodiscard]] std::span<std::byte> reserve(std::size_t n) noexcept
     {
@@ -70,7 +74,8 @@ private:
 };
 
 // The transport at one end of the wire: there is one peer, so one route.
-class wire_end {
+class wire_end
+{
 public:
     wire_end(lane &out, lane &in, std::uint8_t peer) : out_(&out), in_(&in), peer_(address_of(peer)) {}
 
@@ -112,7 +117,8 @@ core::engine_config seeded(std::uint8_t number)
     return c;
 }
 
-class two_engines {
+class two_engines
+{
 public:
     // Empty when they do not find each other; that is a fault in sp.
     [[nodiscard]] static std::unique_ptr<two_engines> connected()
@@ -174,8 +180,9 @@ private:
         if (size > 0)
             std::memcpy(f->data(), body_.data(), size); // as a socket does with what it is given
         const auto id = static_cast<std::uint32_t>(a_.random()());
-        const auto refused = a_.with<req_machine>(
-            req_, now_, [&](auto &m, auto &out) { return m.on_request(context_, f->id, size, id, now_, out); });
+        const auto refused = a_.with<req_machine>(req_, now_, [&](auto &m, auto &out) {
+            return m.on_request(context_, f->id, size, id, now_, out);
+        });
         a_.finish(now_);
         return !refused;
     }
@@ -232,7 +239,9 @@ double wire_alone_ns(std::size_t packet, std::size_t packets)
         });
     }
     const auto took = bench::clock::now() - began;
-    return seen == ~std::uint64_t{0} ? 0 : std::chrono::duration<double, std::nano>(took).count() / double(packets);
+    return seen == ~std::uint64_t{0}
+               ? 0
+               : std::chrono::duration<double, std::nano>(took).count() / double(packets);
 }
 
 struct row {
@@ -261,13 +270,14 @@ std::optional<row> measure(two_engines &both, std::size_t size, std::size_t coun
 
 int main()
 {
-    bench::print_heading("core", "what link, engine and pattern cost, without any system call",
-                         "two engines in one thread over a wire in memory; 5 rounds, median; CRC on, plaintext");
+    bench::print_heading(
+        "core", "what link, engine and pattern cost, without any system call",
+        "two engines in one thread over a wire in memory; 5 rounds, median; CRC on, plaintext");
     auto both = two_engines::connected();
     if (!both)
         return complain(error::numbered(9001, "two engines did not find each other"));
-    std::printf("  %9s %14s %14s %12s %14s %14s\n", "bytes", "ns/exchange", "packets", "ns/packet", "wire alone ns",
-                "sp ns/packet");
+    std::printf("  %9s %14s %14s %12s %14s %14s\n", "bytes", "ns/exchange", "packets", "ns/packet",
+                "wire alone ns", "sp ns/packet");
     constexpr std::size_t exchanges = 100'000; // per round
     for (const std::size_t size : {0uz, 64uz, 256uz, 1024uz, 1400uz}) {
         const auto r = measure(*both, size, exchanges);
@@ -275,9 +285,10 @@ int main()
             return complain(error::numbered(9001, "an exchange between two engines got stuck"));
         const auto each = static_cast<std::size_t>(r->bytes / r->packets);
         const auto wire = wire_alone_ns(each, 1 << 20);
-        std::printf("  %9zu %14.1f %14.2f %12.1f %14.1f %14.1f\n", size, r->ns, r->packets, r->ns / r->packets, wire,
-                    r->ns / r->packets - wire);
+        std::printf("  %9zu %14.1f %14.2f %12.1f %14.1f %14.1f\n", size, r->ns, r->packets,
+                    r->ns / r->packets, wire, r->ns / r->packets - wire);
     }
-    std::puts("  an exchange is a request and its answer, both of that many bytes; ns of both sides together\n");
+    std::puts(
+        "  an exchange is a request and its answer, both of that many bytes; ns of both sides together\n");
     return 0;
 }

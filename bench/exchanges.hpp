@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The two kinds of player that several benchmarks share: REQ/REP of sp at a URL, and plain descriptors on which both
-// sides spin with non-blocking calls.
+// The two kinds of player that several benchmarks share: REQ/REP of sp at a URL, and plain descriptors on
+// which both sides spin with non-blocking calls.
 #pragma once
 
 #include "bench/pair.hpp"
@@ -11,12 +11,14 @@
 #include <cerrno>
 #include <cstring>
 
-namespace sp::bench {
+namespace sp::bench
+{
 
 inline constexpr auto patience = std::chrono::seconds(10);
 
 // An engine of its own for each, so that each waits in its own way.
-[[nodiscard]] inline result<player> open_sp(side mine, const std::string &url, std::size_t body_size, waiting how)
+[[nodiscard]] inline result<player> open_sp(side mine, const std::string &url, std::size_t body_size,
+                                            waiting how)
 {
     auto engine = engine::open({.waiting = how, .insecure = true}); // between processes of our own
     if (!engine)
@@ -88,7 +90,8 @@ inline constexpr auto patience = std::chrono::seconds(10);
             ends = ready();
         bool all = true;
         if (mine == side::asking)
-            all = timed(count, took, [&] { return spin_send(ends.get(), message) && spin_receive(ends.get(), message); });
+            all = timed(count, took,
+                        [&] { return spin_send(ends.get(), message) && spin_receive(ends.get(), message); });
         for (std::size_t n = 0; mine == side::answering && all && n < count; ++n)
             all = spin_receive(ends.get(), message) && spin_send(ends.get(), message);
         return all ? result<void>() : failed("the other side of a socket is gone", std::strerror(errno));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What every benchmark prints and how it counts: samples of one round, percentiles of rounds, the machine it ran on,
-// and the table. A round that other work disturbed is seen by its involuntary context switches. Values only; who
-// measures what is the business of the programs beside this.
+// What every benchmark prints and how it counts: samples of one round, percentiles of rounds, the machine it
+// ran on, and the table. A round that other work disturbed is seen by its involuntary context switches.
+// Values only; who measures what is the business of the programs beside this.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <sched.h>
 #include <string>
@@ -17,12 +18,14 @@
 #include <sys/utsname.h>
 #include <vector>
 
-namespace sp::bench {
+namespace sp::bench
+{
 
 using clock = std::chrono::steady_clock;
 
 // One round. Nothing is allocated while it is filled.
-class samples {
+class samples
+{
 public:
     explicit samples(std::size_t count) { taken_.reserve(count); }
 
@@ -55,20 +58,41 @@ private:
     return *middle;
 }
 
-// Times that this thread lost its CPU to another one.
-[[nodiscard]] inline long involuntary_switches() noexcept
+// What a thread that never sleeps has lost to others on its CPU. A switch alone says little: sp's own
+// timekeeper and threads of the kernel take a CPU for microseconds; who competes for it takes it for
+// milliseconds.
+class cpu_watch
 {
-    rusage used{};
-    return ::getrusage(RUSAGE_THREAD, &used) == 0 ? used.ru_nivcsw : 0;
-}
+public:
+    // Involuntary switches since this was made, if they cost more than `lost_share_max` of the time; else 0.
+    [[nodiscard]] long disturbances() const noexcept
+    {
+        const auto now = look();
+        const auto wall = now.at - began_.at;
+        const auto lost = wall - (now.used - began_.used);
+        return lost > wall / lost_share_max ? now.switches - began_.switches : 0;
+    }
 
-// The kernel's own threads take a CPU a few times a second; who competes for it takes it every 3 or 4 ms.
-[[nodiscard]] inline bool disturbed(long switches, clock::duration during) noexcept
-{
-    constexpr long always_allowed = 2;
-    constexpr auto one_allowed_per = std::chrono::milliseconds(20);
-    return switches > always_allowed + during / one_allowed_per;
-}
+private:
+    static constexpr int lost_share_max = 50; // one part in fifty
+
+    struct reading {
+        clock::time_point at;
+        clock::duration used;
+        long switches = 0;
+    };
+    [[nodiscard]] static reading look() noexcept
+    {
+        rusage used{};
+        timespec cpu{};
+        (void)::getrusage(RUSAGE_THREAD, &used);
+        (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+        return {clock::now(), std::chrono::seconds(cpu.tv_sec) + std::chrono::nanoseconds(cpu.tv_nsec),
+                used.ru_nivcsw};
+    }
+
+    reading began_ = look();
+};
 
 [[nodiscard]] inline int cpus_allowed() noexcept
 {
@@ -95,7 +119,8 @@ inline void print_heading(const char *program, const char *question, const char 
     std::printf("%s: %s\n  machine   %s\n  method    %s\n", program, question, machine().c_str(), method);
 }
 
-// A bar is a promise about a ratio; whether it is kept is said, and is not the exit status: a busy machine is no fault.
+// A bar is a promise about a ratio; whether it is kept is said, and is not the exit status: a busy machine is
+// no fault.
 inline void print_bar(const char *what, double ratio, const char *relation, double bar, bool met)
 {
     std::printf("  %-8s  %s: %.2f (bar: %s %.2f)\n", met ? "met" : "NOT MET", what, ratio, relation, bar);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How long does a request and its answer take between two hosts, how much of that is sp, and what would one have
-// without it? REQ/REP of 64 bytes through AF_XDP and through the kernel, beside bare AF_XDP that sends packets of the
-// same size past the same program with no protocol at all, and beside TCP_NODELAY and UDP, both on a link with the XDP
-// program, as sp has it, and on a link without any. Both ends spin; all ways take turns.
+// How long does a request and its answer take between two hosts, how much of that is sp, and what would one
+// have without it? REQ/REP of 64 bytes through AF_XDP and through the kernel, beside bare AF_XDP that sends
+// packets of the same size past the same program with no protocol at all, and beside TCP_NODELAY and UDP,
+// both on a link with the XDP program, as sp has it, and on a link without any. Both ends spin; all ways take
+// turns.
 #include "bench/exchanges.hpp"
 #include "bench/stage.hpp"
 #include "userspace/transport/header_template.hpp"
@@ -16,7 +17,8 @@
 #include <netinet/tcp.h>
 #include <optional>
 
-namespace {
+namespace
+{
 
 using namespace sp::bench;
 
@@ -47,9 +49,10 @@ sp_address host_of(const std::string &address)
     return sp::transport::ipv4_address(&four);
 }
 
-// The program, the socket behind it and the headers of the other side. The packet has the form of SP, or the program
-// would leave it to the kernel; what is in it is not looked at.
-class bare_end {
+// The program, the socket behind it and the headers of the other side. The packet has the form of SP, or the
+// program would leave it to the kernel; what is in it is not looked at.
+class bare_end
+{
 public:
     [[nodiscard]] static sp::result<bare_end> open(side mine, const veth &at)
     {
@@ -104,8 +107,10 @@ public:
 private:
     bare_end(sp::xdp::steering program, sp::transport::xsk socket, sp::transport::steering steer,
              const sp::transport::header_template &headers)
-        : program_(std::move(program)), socket_(std::move(socket)), steer_(std::move(steer)), headers_(headers)
-    {}
+        : program_(std::move(program)), socket_(std::move(socket)), steer_(std::move(steer)),
+          headers_(headers)
+    {
+    }
 
     sp::xdp::steering program_;
     sp::transport::xsk socket_;
@@ -120,7 +125,8 @@ contender bare_over(const char *name, const veth &at)
                 auto end = bare_end::open(mine, at);
                 if (!end)
                     return std::unexpected(end.error());
-                return [mine, end = std::move(*end)](std::size_t count, samples &took) mutable -> sp::result<void> {
+                return [mine, end = std::move(*end)](std::size_t count,
+                                                     samples &took) mutable -> sp::result<void> {
                     bool all = true;
                     const auto ask = [&] {
                         all = end.send();
@@ -176,7 +182,8 @@ contender tcp_over(const char *name, const veth &at)
                     if (!is_connected(made.get(), answerer))
                         return failed("cannot connect with TCP", std::strerror(errno));
                     return spinning_on(
-                        mine, [made = without_delay(std::move(made))] mutable { return std::move(made); }, body_size);
+                        mine, [made = without_delay(std::move(made))] mutable { return std::move(made); },
+                        body_size);
                 }
                 if (!is_bound(made.get(), answerer) || ::listen(made.get(), 1) != 0)
                     return failed("cannot listen with TCP", std::strerror(errno));
@@ -194,7 +201,8 @@ contender udp_over(const char *name, const veth &at)
                 if (!is_bound(made.get(), name_of(at, mine, datagram_port)) ||
                     !is_connected(made.get(), name_of(at, other(mine), datagram_port)))
                     return failed("no UDP", std::strerror(errno));
-                return spinning_on(mine, [made = std::move(made)] mutable { return std::move(made); }, body_size);
+                return spinning_on(
+                    mine, [made = std::move(made)] mutable { return std::move(made); }, body_size);
             }};
 }
 
@@ -209,9 +217,10 @@ int skip(const sp::error &why)
 
 int main()
 {
-    print_heading("roundtrip_net", "request and answer of 64 bytes between two hosts",
-                  "two network namespaces, veth, MTU 1500; 5 rounds of 40 000 exchanges in turns, medians of the "
-                  "rounds; both ends spin on CPUs of their own");
+    print_heading(
+        "roundtrip_net", "request and answer of 64 bytes between two hosts",
+        "two network namespaces, veth, MTU 1500; 5 rounds of 40 000 exchanges in turns, medians of the "
+        "rounds; both ends spin on CPUs of their own");
     if (cpus_allowed() < 2)
         return skip(sp::error::numbered(2037, "two ends that spin need two CPUs"));
     const std::array links{fast, bare, plain};
@@ -237,7 +246,8 @@ int main()
     for (std::size_t i = 0; i < all.size(); ++i)
         std::printf("  %-40s %8.2f %8.2f %9.2f %12.2f\n", all[i].name.c_str(), o[i].p50_us, o[i].p99_us,
                     o[i].p50_us / o[bare_xdp].p50_us, o[tcp].p50_us / o[i].p50_us);
-    std::puts("  x bare: times the p50 of bare AF_XDP; x faster: how many of its p50 fit that of TCP, XDP on link");
+    std::puts(
+        "  x bare: times the p50 of bare AF_XDP; x faster: how many of its p50 fit that of TCP, XDP on link");
     print_disturbed(o);
     const auto to_bare = o[sp_xdp].p50_us / o[bare_xdp].p50_us, to_tcp = o[tcp].p50_us / o[sp_xdp].p50_us,
                to_plain = o[tcp_plain].p50_us / o[sp_xdp].p50_us;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Two network namespaces as two hosts, joined by one veth pair per question, so that nobody's XDP program or queue is
-// in another's way. They are named sp-bench-PID-a and -b; the names are bound in a mount namespace of this process
-// alone, so nothing is visible outside and whatever ends the process (SIGKILL too) takes everything along. The calling
-// process leaves the host's mounts for good.
+// Two network namespaces as two hosts, joined by one veth pair per question, so that nobody's XDP program or
+// queue is in another's way. They are named sp-bench-PID-a and -b; the names are bound in a mount namespace
+// of this process alone, so nothing is visible outside and whatever ends the process (SIGKILL too) takes
+// everything along. The calling process leaves the host's mounts for good.
 #pragma once
 
 #include "bench/pair.hpp"
@@ -20,7 +20,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-namespace sp::bench {
+namespace sp::bench
+{
 
 // NAME-a at 198.18.N.1 and NAME-b at 198.18.N.2, with MACs that need not be asked for.
 struct veth {
@@ -34,11 +35,17 @@ struct veth {
     }
     [[nodiscard]] std::array<std::uint8_t, 6> mac(side at) const noexcept
     {
-        return {2, 0, 0, 0, static_cast<std::uint8_t>(number), static_cast<std::uint8_t>(at == side::asking ? 1 : 2)};
+        return {2,
+                0,
+                0,
+                0,
+                static_cast<std::uint8_t>(number),
+                static_cast<std::uint8_t>(at == side::asking ? 1 : 2)};
     }
 };
 
-class stage {
+class stage
+{
 public:
     // The error says why this machine cannot.
     [[nodiscard]] static result<stage> build(std::span<const veth> links)
@@ -46,7 +53,8 @@ public:
         stage built;
         if (::geteuid() != 0)
             return failed("network namespaces need root");
-        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        if (::unshare(CLONE_NEWNS) != 0 ||
+            ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
             ::mount("sp-bench", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0 ||
             ::mkdir("/run/netns", 0755) != 0)
             return failed("no mount namespace of our own", std::strerror(errno));
@@ -97,8 +105,8 @@ private:
             return failed("no network namespaces", std::strerror(errno));
         fd made(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
         const fd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
-        const bool bound =
-            file.get() >= 0 && ::mount("/proc/thread-self/ns/net", path.c_str(), nullptr, MS_BIND, nullptr) == 0;
+        const bool bound = file.get() >= 0 &&
+                           ::mount("/proc/thread-self/ns/net", path.c_str(), nullptr, MS_BIND, nullptr) == 0;
         const int why = errno;
         if (::setns(home, CLONE_NEWNET) != 0 || !bound)
             return failed("cannot keep a network namespace", std::strerror(why));
@@ -129,8 +137,8 @@ private:
         return status == 0 ? result<void>() : failed("a call of ip failed", words.c_str());
     }
 
-    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a lower device, and
-    // reports its carrier up to a second late.
+    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a lower
+    // device, and reports its carrier up to a second late.
     [[nodiscard]] result<void> join(const veth &one) const
     {
         if (auto inside = enter(side::asking); !inside)
@@ -138,8 +146,8 @@ private:
         const auto end = [&](side at) {
             const auto mac = one.mac(at);
             char text[18];
-            std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-                          mac[5]);
+            std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+                          mac[4], mac[5]);
             return one.device(at) + " address " + text + " index " +
                    std::to_string(10 + 2 * one.number + index(at)) + " mtu 1500";
         };
@@ -148,9 +156,9 @@ private:
         for (const auto at : both) {
             if (done)
                 done = enter(at);
-            for (const auto &words :
-                 {std::string("link set lo up"), "address add " + one.address(at) + "/24 dev " + one.device(at),
-                  "link set " + one.device(at) + " up"})
+            for (const auto &words : {std::string("link set lo up"),
+                                      "address add " + one.address(at) + "/24 dev " + one.device(at),
+                                      "link set " + one.device(at) + " up"})
                 if (done)
                     done = ip(words);
         }
