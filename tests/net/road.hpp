@@ -21,6 +21,7 @@ protected:
     void SetUp() override
     {
         on_two_hosts::SetUp();
+        std::filesystem::permissions(directory_.path(), std::filesystem::perms{0755}); // pins decide, not we
         threads_before_ = threads_now();
     }
     void TearDown() override
