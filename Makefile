@@ -169,7 +169,8 @@ tsan: ## the tests under the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory MODE=tsan test
 
 tidy: $(skeleton) | deps-tools ## clang-tidy over the library and the program
-	$(Q)$(CLANG_TIDY) --quiet $(library_sources) $(cli_sources) -- -std=c++23 $(CPPFLAGS)
+	$(Q)printf '%s\n' $(library_sources) $(cli_sources) | \
+		xargs -P "$$(nproc)" -I{} $(CLANG_TIDY) --quiet {} -- -std=c++23 $(CPPFLAGS)
 
 format: | deps-tools ## clang-format everything in place
 	$(Q)$(CLANG_FORMAT) -i $$(git ls-files '*.cpp' '*.hpp' '*.h' '*.c')
