@@ -45,7 +45,7 @@ error cannot_bind(const xsk::place &where, int why)
 
 bool refuses_zero_copy(int status) noexcept
 {
-    return status == EOPNOTSUPP || status == EINVAL || status == ENOTSUP;
+    return status == EOPNOTSUPP || status == EINVAL;
 }
 
 } // namespace

@@ -29,8 +29,10 @@ map_set maps_by_id(const std::vector<std::uint32_t> &ids)
         if (!one || bpf_obj_get_info_by_fd(one.get(), &info, &size) < 0)
             continue;
         for (const auto which : every_map)
-            if (std::string_view(info.name) == name_of(which))
+            if (std::string_view(info.name) == name_of(which)) {
                 found[which] = std::move(one);
+                break;
+            }
     }
     return found;
 }
