@@ -62,14 +62,14 @@ loan::~loan()
 // ---- request ----
 
 request::request(request &&other) noexcept
-    : message(std::move(other)), home_(std::move(other.home_)), ticket_(other.ticket_)
+    : message(static_cast<message &&>(other)), home_(std::move(other.home_)), ticket_(other.ticket_)
 {}
 
 request &request::operator=(request &&other) noexcept
 {
     if (this != &other) {
         drop();
-        message::operator=(std::move(other));
+        message::operator=(static_cast<message &&>(other));
         home_ = std::move(other.home_);
         ticket_ = other.ticket_;
     }

@@ -35,7 +35,10 @@ public:
             filled_at_ = now;
             left_ = per_second_;
         }
-        return left_ > 0 && left_-- > 0;
+        if (left_ == 0)
+            return false;
+        --left_;
+        return true;
     }
 
 private:
