@@ -102,6 +102,7 @@ public:
     [[nodiscard]] result<pid_t> start(const std::vector<std::string> &words)
     {
         std::vector<char *> argv;
+        argv.reserve(words.size() + 1);
         for (const auto &word : words)
             argv.push_back(const_cast<char *>(word.c_str()));
         argv.push_back(nullptr);
@@ -214,7 +215,7 @@ private:
         return code;
     }
 
-    int reap() const
+    [[nodiscard]] int reap() const
     {
         int status = 0;
         while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {

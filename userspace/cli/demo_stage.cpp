@@ -115,7 +115,7 @@ result<void> wait_until_running(const std::string &interface)
 
 } // namespace
 
-stage::stage(stage &&other) noexcept : hosts_(other.hosts_)
+stage::stage(stage &&other) noexcept : hosts_(std::move(other.hosts_))
 {
     for (auto &h : other.hosts_)
         h.netns = -1;

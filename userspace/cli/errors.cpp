@@ -161,6 +161,7 @@ int list_errors(const errors_arguments &a, console &out)
     std::string text;
     if (a.word.empty()) {
         std::vector<row> rows;
+        rows.reserve(found.size());
         for (const auto &e : found)
             rows.push_back(
                 {fmt::format("SP{:04}", e.number), std::string(describe(e.code).name), std::string(e.what)});
@@ -179,6 +180,7 @@ int list_counters(const errors_arguments &a, console &out)
     if (out.json())
         return out.object("sp.counters/1", exit_done, {{"counters", array_of(found)}});
     std::vector<row> rows;
+    rows.reserve(found.size());
     for (const auto &s : found)
         rows.push_back({std::string(s.where), std::string(s.name), std::string(name_of(s.kind)),
                         std::string(s.what), "-> " + std::string(s.cure)});

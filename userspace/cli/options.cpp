@@ -56,11 +56,11 @@ struct assign {
     string_view value;
 
     template <class Field, class Parsed>
-    string_view store(Field field, const Parsed &parsed, string_view expected) const
+    [[nodiscard]] string_view store(Field field, const Parsed &parsed, string_view expected) const
     {
         if (!parsed)
             return expected;
-        out.*field = *parsed;
+        out.*field = parsed;
         return {};
     }
     string_view operator()(duration_field f) const

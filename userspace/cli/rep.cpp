@@ -53,7 +53,8 @@ public:
 
     void answer(request question)
     {
-        const auto sent = arguments_.exec.empty() ? std::move(question).reply(fixed(question), stop_)
+        const auto body = fixed(question);
+        const auto sent = arguments_.exec.empty() ? std::move(question).reply(body, stop_)
                                                   : answer_with_command(std::move(question));
         if (!sent && sent.error() != errc::canceled)
             complain(sent.error());

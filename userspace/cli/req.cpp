@@ -84,13 +84,13 @@ public:
     }
 
 private:
-    std::optional<error> obstacle() const
+    [[nodiscard]] std::optional<error> obstacle() const
     {
         return socket_->peers() == 0 ? socket_->last_error(dialer_) : std::nullopt;
     }
 
     // Out of time: a known obstacle tells more than the clock.
-    error late() const
+    [[nodiscard]] error late() const
     {
         if (auto why = obstacle())
             return *why;
