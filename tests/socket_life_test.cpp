@@ -207,6 +207,41 @@ TEST_F(process, may_also_wait_in_calls_while_it_drives_by_hand)
     EXPECT_EQ(text_of(context.recv(patience)), "!");
 }
 
+// ---- however it waits
+
+class waiting_engine : public on_one_host, public ::testing::WithParamInterface<sp::waiting>
+{
+};
+
+TEST_P(waiting_engine, gets_requests_through_from_every_thread)
+{
+    sp::engine_options o;
+    o.waiting = GetParam();
+    open_engine(o);
+    auto rep = listening();
+    auto req = dialed();
+    const echo answers(rep);
+    std::atomic<int> right = 0;
+    {
+        std::vector<std::jthread> askers;
+        for (int t = 0; t < 3; ++t)
+            askers.emplace_back([&, t] {
+                for (int i = 0; i < 40; ++i)
+                    right += text_of(req.request(std::to_string(t * 100 + i), patience)) ==
+                             std::to_string(t * 100 + i);
+            });
+    }
+    EXPECT_EQ(right, 3 * 40);
+}
+
+INSTANTIATE_TEST_SUITE_P(which, waiting_engine,
+                         ::testing::Values(sp::waiting::adaptive, sp::waiting::spin, sp::waiting::block),
+                         [](const auto &p) {
+                             return p.param == sp::waiting::adaptive ? "adaptive"
+                                    : p.param == sp::waiting::spin   ? "spin"
+                                                                     : "block";
+                         });
+
 // ---- fork
 
 TEST_F(process, that_forked_is_told_so_in_the_child_and_works_on_in_the_parent)

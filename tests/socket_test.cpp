@@ -371,39 +371,4 @@ TEST_F(req_and_rep, send_again_in_time_while_another_thread_sleeps_for_both)
     idle.close();
 }
 
-// ---- however it waits
-
-class waiting_engine : public on_one_host, public ::testing::WithParamInterface<sp::waiting>
-{
-};
-
-TEST_P(waiting_engine, gets_requests_through_from_every_thread)
-{
-    sp::engine_options o;
-    o.waiting = GetParam();
-    open_engine(o);
-    auto rep = listening();
-    auto req = dialed();
-    const echo answers(rep);
-    std::atomic<int> right = 0;
-    {
-        std::vector<std::jthread> askers;
-        for (int t = 0; t < 3; ++t)
-            askers.emplace_back([&, t] {
-                for (int i = 0; i < 40; ++i)
-                    right += text_of(req.request(std::to_string(t * 100 + i), patience)) ==
-                             std::to_string(t * 100 + i);
-            });
-    }
-    EXPECT_EQ(right, 3 * 40);
-}
-
-INSTANTIATE_TEST_SUITE_P(which, waiting_engine,
-                         ::testing::Values(sp::waiting::adaptive, sp::waiting::spin, sp::waiting::block),
-                         [](const auto &p) {
-                             return p.param == sp::waiting::adaptive ? "adaptive"
-                                    : p.param == sp::waiting::spin   ? "spin"
-                                                                     : "block";
-                         });
-
 } // namespace
