@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What do link, engine and pattern cost alone? Two engines in one thread, joined by a wire in memory: no
-// system call, no clock (time is handed in), no other CPU. Beside it the same number of packets of the same
-// size through the wire with nobody at its ends, so that the copies of the wire can be told from the work of
-// sp.
+// What do link, engine and pattern cost alone? Two engines in one thread, joined by a wire in
+// memory: no system call, no clock (time is handed in), no other CPU. Beside it the same number of
+// packets of the same size through the wire with nobody at its ends, so that the copies of the wire
+// can be told from the work of sp.
 #include "bench/figures.hpp"
 #include "sp/error.hpp"
 #include "userspace/engine/engine.hpp"
@@ -14,8 +14,7 @@
 #include <optional>
 #include <span>
 
-namespace
-{
+namespace {
 
 using namespace sp;
 using namespace std::chrono_literals;
@@ -37,14 +36,14 @@ sp_address address_of(std::uint8_t number)
     return a;
 }
 
-// One direction of the wire: packets wait in their slots until they are received. Nothing is allocated on the
-// way.
-class lane
-{
+// One direction of the wire: packets wait in their slots until they are received. Nothing is
+// allocated on the way.
+class lane {
 public:
     [[nodiscard]] std::span<std::byte> reserve(std::size_t n) noexcept
     {
-        return sent_ - taken_ == slots_.size() ? std::span<std::byte>() : std::span(at(sent_).bytes).first(n);
+        return sent_ - taken_ == slots_.size() ? std::span<std::byte>()
+                                               : std::span(at(sent_).bytes).first(n);
     }
     void submit(std::size_t n) noexcept
     {
@@ -74,10 +73,11 @@ private:
 };
 
 // The transport at one end of the wire: there is one peer, so one route.
-class wire_end
-{
+class wire_end {
 public:
-    wire_end(lane &out, lane &in, std::uint8_t peer) : out_(&out), in_(&in), peer_(address_of(peer)) {}
+    wire_end(lane &out, lane &in, std::uint8_t peer) : out_(&out), in_(&in), peer_(address_of(peer))
+    {
+    }
 
     template <class Sink>
     std::size_t receive(Sink &&sink, std::size_t n, core::sweep, std::int64_t) noexcept
@@ -117,8 +117,7 @@ core::engine_config seeded(std::uint8_t number)
     return c;
 }
 
-class two_engines
-{
+class two_engines {
 public:
     // Empty when they do not find each other; that is a fault in sp.
     [[nodiscard]] static std::unique_ptr<two_engines> connected()
@@ -140,7 +139,8 @@ public:
         (void)b_.listen(rep_, there, service);
         req_ = *a_.open_req({}, {});
         (void)a_.dial(req_, here, address_of(answerer_number), 50000, service, now_);
-        context_ = *a_.with<req_machine>(req_, now_, [](auto &m, auto &) { return m.open_context(); });
+        context_ =
+            *a_.with<req_machine>(req_, now_, [](auto &m, auto &) { return m.open_context(); });
         pass();
     }
 
@@ -160,7 +160,10 @@ public:
         }
         return false;
     }
-    [[nodiscard]] std::uint64_t packets() const noexcept { return to_a_.packets() + to_b_.packets(); }
+    [[nodiscard]] std::uint64_t packets() const noexcept
+    {
+        return to_a_.packets() + to_b_.packets();
+    }
     [[nodiscard]] std::uint64_t bytes() const noexcept { return to_a_.bytes() + to_b_.bytes(); }
 
 private:
@@ -188,7 +191,8 @@ private:
     }
     void echo()
     {
-        while (auto t = b_.with<rep_machine>(rep_, now_, [](auto &m, auto &out) { return m.take(out); })) {
+        while (auto t = b_.with<rep_machine>(rep_, now_,
+                                             [](auto &m, auto &out) { return m.take(out); })) {
             auto &question = b_.pool()[t->frame];
             question.offset = static_cast<std::uint32_t>(t->header_bytes);
             auto *answer = b_.pool().allocate(question.body().size());
@@ -288,7 +292,7 @@ int main()
         std::printf("  %9zu %14.1f %14.2f %12.1f %14.1f %14.1f\n", size, r->ns, r->packets,
                     r->ns / r->packets, wire, r->ns / r->packets - wire);
     }
-    std::puts(
-        "  an exchange is a request and its answer, both of that many bytes; ns of both sides together\n");
+    std::puts("  an exchange is a request and its answer, both of that many bytes; ns of both "
+              "sides together\n");
     return 0;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What every benchmark prints and how it counts: samples of one round, percentiles of rounds, the machine it
-// ran on, and the table. A round that other work disturbed is seen by its involuntary context switches.
-// Values only; who measures what is the business of the programs beside this.
+// What every benchmark prints and how it counts: samples of one round, percentiles of rounds, the
+// machine it ran on, and the table. A round that other work disturbed is seen by its involuntary
+// context switches. Values only; who measures what is the business of the programs beside this.
 #pragma once
 
 #include <algorithm>
@@ -18,14 +18,12 @@
 #include <sys/utsname.h>
 #include <vector>
 
-namespace sp::bench
-{
+namespace sp::bench {
 
 using clock = std::chrono::steady_clock;
 
 // One round. Nothing is allocated while it is filled.
-class samples
-{
+class samples {
 public:
     explicit samples(std::size_t count) { taken_.reserve(count); }
 
@@ -58,13 +56,13 @@ private:
     return *middle;
 }
 
-// What a thread that never sleeps has lost to others on its CPU. A switch alone says little: sp's own
-// timekeeper and threads of the kernel take a CPU for microseconds; who competes for it takes it for
-// milliseconds.
-class cpu_watch
-{
+// What a thread that never sleeps has lost to others on its CPU. A switch alone says little: sp's
+// own timekeeper and threads of the kernel take a CPU for microseconds; who competes for it takes
+// it for milliseconds.
+class cpu_watch {
 public:
-    // Involuntary switches since this was made, if they cost more than `lost_share_max` of the time; else 0.
+    // Involuntary switches since this was made, if they cost more than `lost_share_max` of the
+    // time; else 0.
     [[nodiscard]] long disturbances() const noexcept
     {
         const auto now = look();
@@ -87,7 +85,8 @@ private:
         timespec cpu{};
         (void)::getrusage(RUSAGE_THREAD, &used);
         (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-        return {clock::now(), std::chrono::seconds(cpu.tv_sec) + std::chrono::nanoseconds(cpu.tv_nsec),
+        return {clock::now(),
+                std::chrono::seconds(cpu.tv_sec) + std::chrono::nanoseconds(cpu.tv_nsec),
                 used.ru_nivcsw};
     }
 
@@ -111,19 +110,22 @@ private:
         }
     utsname kernel{};
     ::uname(&kernel);
-    return model + ", " + std::to_string(cpus_allowed()) + " CPUs, " + kernel.sysname + ' ' + kernel.release;
+    return model + ", " + std::to_string(cpus_allowed()) + " CPUs, " + kernel.sysname + ' ' +
+           kernel.release;
 }
 
 inline void print_heading(const char *program, const char *question, const char *method)
 {
-    std::printf("%s: %s\n  machine   %s\n  method    %s\n", program, question, machine().c_str(), method);
+    std::printf("%s: %s\n  machine   %s\n  method    %s\n", program, question, machine().c_str(),
+                method);
 }
 
-// A bar is a promise about a ratio; whether it is kept is said, and is not the exit status: a busy machine is
-// no fault.
+// A bar is a promise about a ratio; whether it is kept is said, and is not the exit status: a busy
+// machine is no fault.
 inline void print_bar(const char *what, double ratio, const char *relation, double bar, bool met)
 {
-    std::printf("  %-8s  %s: %.2f (bar: %s %.2f)\n", met ? "met" : "NOT MET", what, ratio, relation, bar);
+    std::printf("  %-8s  %s: %.2f (bar: %s %.2f)\n", met ? "met" : "NOT MET", what, ratio, relation,
+                bar);
 }
 
 } // namespace sp::bench

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Two processes that play ping-pong in several ways, in turns: this one asks, a fork of it answers, each on a
-// CPU of its own. Before and after each round they meet and tell each other how much they were disturbed; a
-// disturbed round is played again after a pause, at most `repeats_max` times; then the least disturbed one is
-// kept, and counted as such. The answering process dies with this one.
+// Two processes that play ping-pong in several ways, in turns: this one asks, a fork of it answers,
+// each on a CPU of its own. Before and after each round they meet and tell each other how much they
+// were disturbed; a disturbed round is played again after a pause, at most `repeats_max` times;
+// then the least disturbed one is kept, and counted as such. The answering process dies with this
+// one.
 #pragma once
 
 #include "bench/figures.hpp"
@@ -20,16 +21,16 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::bench
-{
+namespace sp::bench {
 
 enum class side : std::uint8_t { asking, answering };
 
-// Plays `count` exchanges. The asking side notes how long each took; the other one leaves `took` alone.
+// Plays `count` exchanges. The asking side notes how long each took; the other one leaves `took`
+// alone.
 using player = std::move_only_function<result<void>(std::size_t count, samples &took)>;
 
-// One way to exchange messages. The answering side opens first. What open() makes stays until all rounds are
-// played.
+// One way to exchange messages. The answering side opens first. What open() makes stays until all
+// rounds are played.
 struct contender {
     std::string name;
     std::function<result<player>(side)> open;
@@ -77,8 +78,7 @@ struct word {
 };
 
 // A descriptor, closed by whoever has it.
-class fd
-{
+class fd {
 public:
     explicit fd(int number = -1) noexcept : fd_(number) {}
     fd(fd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -98,8 +98,7 @@ private:
     int fd_;
 };
 
-class pair
-{
+class pair {
 public:
     explicit pair(const plan &how) : how_(how) {}
     pair(const pair &) = delete;
@@ -137,7 +136,8 @@ public:
     }
 
 private:
-    // The first and the last CPU we may use: on most machines these are not two threads of one core.
+    // The first and the last CPU we may use: on most machines these are not two threads of one
+    // core.
     static void pin(side mine) noexcept
     {
         cpu_set_t allowed, chosen;
@@ -221,7 +221,8 @@ private:
         return best;
     }
 
-    [[nodiscard]] result<std::vector<outcome>> play_as(side mine, std::span<const contender> all) const
+    [[nodiscard]] result<std::vector<outcome>> play_as(side mine,
+                                                       std::span<const contender> all) const
     {
         if (const auto inside = how_.enter(mine); !inside)
             return std::unexpected(inside.error());
@@ -265,7 +266,8 @@ inline void print_disturbed(std::span<const outcome> all)
         repeated += o.repeated;
         kept += o.kept_disturbed;
     }
-    std::printf("  disturbed by other work: %d rounds played again, %d kept as they were\n", repeated, kept);
+    std::printf("  disturbed by other work: %d rounds played again, %d kept as they were\n",
+                repeated, kept);
 }
 
 } // namespace sp::bench

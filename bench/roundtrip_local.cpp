@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How long does a request and its answer take between two processes of one host, and how much of that is sp?
-// REQ/REP over unixgram, always awake and waiting as sockets do by default, beside raw AF_UNIX datagrams with
-// both ends spinning, in turns.
+// How long does a request and its answer take between two processes of one host, and how much of
+// that is sp? REQ/REP over unixgram, always awake and waiting as sockets do by default, beside raw
+// AF_UNIX datagrams with both ends spinning, in turns.
 #include "bench/exchanges.hpp"
 
 #include <filesystem>
 #include <memory>
 #include <optional>
 
-namespace
-{
+namespace {
 
 using namespace sp::bench;
 
 // A place for the paths of listeners, gone with this object.
-class folder
-{
+class folder {
 public:
     folder() { (void)::mkdtemp(path_.data()); }
     folder(const folder &) = delete;
@@ -35,7 +33,8 @@ private:
 contender raw(std::size_t size)
 {
     int ends[2] = {-1, -1};
-    (void)::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends); // before the fork: both have both
+    (void)::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
+                       ends); // before the fork: both have both
     auto both = std::make_shared<std::array<fd, 2>>(std::array{fd(ends[0]), fd(ends[1])});
     return {"raw AF_UNIX datagram, spinning", [both, size](side mine) -> sp::result<player> {
                 const auto index = mine == side::asking ? 0u : 1u;
@@ -46,16 +45,18 @@ contender raw(std::size_t size)
 contender sp_over(const std::string &path, std::size_t size, sp::waiting how)
 {
     return {how == sp::waiting::spin ? "sp REQ/REP, spinning" : "sp REQ/REP, default waiting",
-            [url = "unixgram://" + path, size, how](side mine) { return open_sp(mine, url, size, how); }};
+            [url = "unixgram://" + path, size, how](side mine) {
+                return open_sp(mine, url, size, how);
+            }};
 }
 
 } // namespace
 
 int main()
 {
-    print_heading(
-        "roundtrip_local", "request and answer between two processes of this host",
-        "5 rounds of 20 000 exchanges in turns, medians of the rounds; ends pinned to different CPUs");
+    print_heading("roundtrip_local", "request and answer between two processes of this host",
+                  "5 rounds of 20 000 exchanges in turns, medians of the rounds; ends pinned to "
+                  "different CPUs");
     if (cpus_allowed() < 2) {
         std::puts("  skipped   two ends that spin need two CPUs\n");
         return 0;
@@ -77,8 +78,8 @@ int main()
     std::printf("  %-34s %8s %8s %8s %9s\n", "", "bytes", "p50 us", "p99 us", "x raw");
     for (std::size_t i = 0; i < all.size(); ++i) {
         const auto &o = (*played)[i];
-        std::printf("  %-34s %8zu %8.2f %8.2f %9.2f\n", all[i].name.c_str(), sizes[i / ways], o.p50_us,
-                    o.p99_us, o.p50_us / (*played)[i / ways * ways].p50_us);
+        std::printf("  %-34s %8zu %8.2f %8.2f %9.2f\n", all[i].name.c_str(), sizes[i / ways],
+                    o.p50_us, o.p99_us, o.p50_us / (*played)[i / ways * ways].p50_us);
     }
     print_disturbed(*played);
     std::puts("");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How long does a request and its answer take between two hosts, how much of that is sp, and what would one
-// have without it? REQ/REP of 64 bytes through AF_XDP and through the kernel, beside bare AF_XDP that sends
-// packets of the same size past the same program with no protocol at all, and beside TCP_NODELAY and UDP,
-// both on a link with the XDP program, as sp has it, and on a link without any. Both ends spin; all ways take
-// turns.
+// How long does a request and its answer take between two hosts, how much of that is sp, and what
+// would one have without it? REQ/REP of 64 bytes through AF_XDP and through the kernel, beside bare
+// AF_XDP that sends packets of the same size past the same program with no protocol at all, and
+// beside TCP_NODELAY and UDP, both on a link with the XDP program, as sp has it, and on a link
+// without any. Both ends spin; all ways take turns.
 #include "bench/exchanges.hpp"
 #include "bench/stage.hpp"
 #include "userspace/transport/header_template.hpp"
@@ -17,8 +17,7 @@
 #include <netinet/tcp.h>
 #include <optional>
 
-namespace
-{
+namespace {
 
 using namespace sp::bench;
 
@@ -49,10 +48,9 @@ sp_address host_of(const std::string &address)
     return sp::transport::ipv4_address(&four);
 }
 
-// The program, the socket behind it and the headers of the other side. The packet has the form of SP, or the
-// program would leave it to the kernel; what is in it is not looked at.
-class bare_end
-{
+// The program, the socket behind it and the headers of the other side. The packet has the form of
+// SP, or the program would leave it to the kernel; what is in it is not looked at.
+class bare_end {
 public:
     [[nodiscard]] static sp::result<bare_end> open(side mine, const veth &at)
     {
@@ -62,8 +60,9 @@ public:
         auto memory = sp::transport::umem::create({});
         if (!memory)
             return std::unexpected(memory.error());
-        auto socket = sp::transport::xsk::open({.interface = at.device(mine), .queue = 0}, std::move(*memory),
-                                               sp::transport::zerocopy::automatic);
+        auto socket =
+            sp::transport::xsk::open({.interface = at.device(mine), .queue = 0}, std::move(*memory),
+                                     sp::transport::zerocopy::automatic);
         if (!socket)
             return std::unexpected(socket.error());
         auto steer = sp::transport::steering::open({.xsks_fd = program->xsks_fd(),
@@ -77,8 +76,9 @@ public:
             return std::unexpected(port.error());
         if (auto queue = steer->add_socket(0, socket->fd()); !queue)
             return std::unexpected(queue.error());
-        const sp::transport::header_template headers(own[0], host_of(at.address(other(mine))), at.mac(mine),
-                                                     at.mac(other(mine)), SP_IP_PROTOCOL);
+        const sp::transport::header_template headers(own[0], host_of(at.address(other(mine))),
+                                                     at.mac(mine), at.mac(other(mine)),
+                                                     SP_IP_PROTOCOL);
         return bare_end(std::move(*program), std::move(*socket), std::move(*steer), headers);
     }
 
@@ -182,7 +182,8 @@ contender tcp_over(const char *name, const veth &at)
                     if (!is_connected(made.get(), answerer))
                         return failed("cannot connect with TCP", std::strerror(errno));
                     return spinning_on(
-                        mine, [made = without_delay(std::move(made))] mutable { return std::move(made); },
+                        mine,
+                        [made = without_delay(std::move(made))] mutable { return std::move(made); },
                         body_size);
                 }
                 if (!is_bound(made.get(), answerer) || ::listen(made.get(), 1) != 0)
@@ -208,8 +209,8 @@ contender udp_over(const char *name, const veth &at)
 
 int skip(const sp::error &why)
 {
-    std::printf("  skipped   %s%s%s\n\n", std::string(why.what()).c_str(), why.why().empty() ? "" : ": ",
-                std::string(why.why()).c_str());
+    std::printf("  skipped   %s%s%s\n\n", std::string(why.what()).c_str(),
+                why.why().empty() ? "" : ": ", std::string(why.why()).c_str());
     return 0;
 }
 
@@ -217,10 +218,10 @@ int skip(const sp::error &why)
 
 int main()
 {
-    print_heading(
-        "roundtrip_net", "request and answer of 64 bytes between two hosts",
-        "two network namespaces, veth, MTU 1500; 5 rounds of 40 000 exchanges in turns, medians of the "
-        "rounds; both ends spin on CPUs of their own");
+    print_heading("roundtrip_net", "request and answer of 64 bytes between two hosts",
+                  "two network namespaces, veth, MTU 1500; 5 rounds of 40 000 exchanges in turns, "
+                  "medians of the "
+                  "rounds; both ends spin on CPUs of their own");
     if (cpus_allowed() < 2)
         return skip(sp::error::numbered(2037, "two ends that spin need two CPUs"));
     const std::array links{fast, bare, plain};
@@ -244,12 +245,13 @@ int main()
     const auto &o = *played;
     std::printf("  %-40s %8s %8s %9s %12s\n", "", "p50 us", "p99 us", "x bare", "x faster");
     for (std::size_t i = 0; i < all.size(); ++i)
-        std::printf("  %-40s %8.2f %8.2f %9.2f %12.2f\n", all[i].name.c_str(), o[i].p50_us, o[i].p99_us,
-                    o[i].p50_us / o[bare_xdp].p50_us, o[tcp].p50_us / o[i].p50_us);
-    std::puts(
-        "  x bare: times the p50 of bare AF_XDP; x faster: how many of its p50 fit that of TCP, XDP on link");
+        std::printf("  %-40s %8.2f %8.2f %9.2f %12.2f\n", all[i].name.c_str(), o[i].p50_us,
+                    o[i].p99_us, o[i].p50_us / o[bare_xdp].p50_us, o[tcp].p50_us / o[i].p50_us);
+    std::puts("  x bare: times the p50 of bare AF_XDP; x faster: how many of its p50 fit that of "
+              "TCP, XDP on link");
     print_disturbed(o);
-    const auto to_bare = o[sp_xdp].p50_us / o[bare_xdp].p50_us, to_tcp = o[tcp].p50_us / o[sp_xdp].p50_us,
+    const auto to_bare = o[sp_xdp].p50_us / o[bare_xdp].p50_us,
+               to_tcp = o[tcp].p50_us / o[sp_xdp].p50_us,
                to_plain = o[tcp_plain].p50_us / o[sp_xdp].p50_us;
     print_bar("sp over bare AF_XDP", to_bare, "at most", 1.3, to_bare <= 1.3);
     print_bar("TCP over sp, XDP on the link of both", to_tcp, "at least", 1.8, to_tcp >= 1.8);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Two network namespaces as two hosts, joined by one veth pair per question, so that nobody's XDP program or
-// queue is in another's way. They are named sp-bench-PID-a and -b; the names are bound in a mount namespace
-// of this process alone, so nothing is visible outside and whatever ends the process (SIGKILL too) takes
-// everything along. The calling process leaves the host's mounts for good.
+// Two network namespaces as two hosts, joined by one veth pair per question, so that nobody's XDP
+// program or queue is in another's way. They are named sp-bench-PID-a and -b; the names are bound
+// in a mount namespace of this process alone, so nothing is visible outside and whatever ends the
+// process (SIGKILL too) takes everything along. The calling process leaves the host's mounts for
+// good.
 #pragma once
 
 #include "bench/pair.hpp"
@@ -20,15 +21,17 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-namespace sp::bench
-{
+namespace sp::bench {
 
 // NAME-a at 198.18.N.1 and NAME-b at 198.18.N.2, with MACs that need not be asked for.
 struct veth {
     std::string name;
     unsigned number = 0;
 
-    [[nodiscard]] std::string device(side at) const { return name + (at == side::asking ? "-a" : "-b"); }
+    [[nodiscard]] std::string device(side at) const
+    {
+        return name + (at == side::asking ? "-a" : "-b");
+    }
     [[nodiscard]] std::string address(side at) const
     {
         return "198.18." + std::to_string(number) + (at == side::asking ? ".1" : ".2");
@@ -44,8 +47,7 @@ struct veth {
     }
 };
 
-class stage
-{
+class stage {
 public:
     // The error says why this machine cannot.
     [[nodiscard]] static result<stage> build(std::span<const veth> links)
@@ -105,8 +107,8 @@ private:
             return failed("no network namespaces", std::strerror(errno));
         fd made(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
         const fd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
-        const bool bound = file.get() >= 0 &&
-                           ::mount("/proc/thread-self/ns/net", path.c_str(), nullptr, MS_BIND, nullptr) == 0;
+        const bool bound = file.get() >= 0 && ::mount("/proc/thread-self/ns/net", path.c_str(),
+                                                      nullptr, MS_BIND, nullptr) == 0;
         const int why = errno;
         if (::setns(home, CLONE_NEWNET) != 0 || !bound)
             return failed("cannot keep a network namespace", std::strerror(why));
@@ -137,8 +139,8 @@ private:
         return status == 0 ? result<void>() : failed("a call of ip failed", words.c_str());
     }
 
-    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a lower
-    // device, and reports its carrier up to a second late.
+    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a
+    // lower device, and reports its carrier up to a second late.
     [[nodiscard]] result<void> join(const veth &one) const
     {
         if (auto inside = enter(side::asking); !inside)
@@ -146,19 +148,20 @@ private:
         const auto end = [&](side at) {
             const auto mac = one.mac(at);
             char text[18];
-            std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-                          mac[4], mac[5]);
+            std::snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+                          mac[2], mac[3], mac[4], mac[5]);
             return one.device(at) + " address " + text + " index " +
                    std::to_string(10 + 2 * one.number + index(at)) + " mtu 1500";
         };
-        auto done = ip("link add " + end(side::asking) + " type veth peer name " + end(side::answering) +
-                       " netns /run/netns/" + name_of(side::answering));
+        auto done = ip("link add " + end(side::asking) + " type veth peer name " +
+                       end(side::answering) + " netns /run/netns/" + name_of(side::answering));
         for (const auto at : both) {
             if (done)
                 done = enter(at);
-            for (const auto &words : {std::string("link set lo up"),
-                                      "address add " + one.address(at) + "/24 dev " + one.device(at),
-                                      "link set " + one.device(at) + " up"})
+            for (const auto &words :
+                 {std::string("link set lo up"),
+                  "address add " + one.address(at) + "/24 dev " + one.device(at),
+                  "link set " + one.device(at) + " up"})
                 if (done)
                     done = ip(words);
         }
@@ -172,7 +175,8 @@ private:
         device.copy(request.ifr_name, sizeof request.ifr_name - 1);
         constexpr int attempts = 3000; // one each millisecond
         for (int left = attempts; left > 0; --left) {
-            if (::ioctl(asked.get(), SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_RUNNING))
+            if (::ioctl(asked.get(), SIOCGIFFLAGS, &request) == 0 &&
+                (request.ifr_flags & IFF_RUNNING))
                 return true;
             ::poll(nullptr, 0, 1);
         }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// Steers SP packets from a NIC into AF_XDP sockets: shape, port, address, redirect. Whatever is not SP is
-// left to the kernel; whatever is malformed is dropped; each packet raises exactly one counter of stats.def.
-// The program reads the packet through the parser of wire.h, keeps no state of its own and never writes to a
-// packet.
+// Steers SP packets from a NIC into AF_XDP sockets: shape, port, address, redirect. Whatever is not
+// SP is left to the kernel; whatever is malformed is dropped; each packet raises exactly one
+// counter of stats.def. The program reads the packet through the parser of wire.h, keeps no state
+// of its own and never writes to a packet.
 //
-// The maps are described in maps.h. They are filled by user space: sp_ports and sp_local by the engine that
-// listens, sp_xsks by the owner of the socket, sp_config by the loader.
+// The maps are described in maps.h. They are filled by user space: sp_ports and sp_local by the
+// engine that listens, sp_xsks by the owner of the socket, sp_config by the loader.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
@@ -16,8 +16,8 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set before the program is loaded; constants to the verifier, so that what is switched off is not even
- * compiled. */
+/* Set before the program is loaded; constants to the verifier, so that what is switched off is not
+ * even compiled. */
 const volatile __u8 sp_protocol = SP_IP_PROTOCOL;
 const volatile __u8 sp_miss_drops = 0;
 const volatile __be16 sp_udp_port = 0;
@@ -102,7 +102,8 @@ SP_INLINE int sp_is_local(const struct sp_parsed *packet)
 /* Slot of the AF_XDP socket for this packet in sp_xsks, or a slot that is never filled. */
 SP_INLINE __u32 sp_socket_slot(__u32 queue, __u32 shard)
 {
-    return queue < SP_QUEUES_MAX && shard < SP_SHARDS ? queue * SP_SHARDS + shard : SP_QUEUES_MAX * SP_SHARDS;
+    return queue < SP_QUEUES_MAX && shard < SP_SHARDS ? queue * SP_SHARDS + shard
+                                                      : SP_QUEUES_MAX * SP_SHARDS;
 }
 
 SEC("xdp")
@@ -140,7 +141,8 @@ int sp_steer(struct xdp_md *ctx)
         stats->count[SP_XDP_no_port]++;
         return miss;
     }
-    if (bpf_redirect_map(&sp_xsks, sp_socket_slot(ctx->rx_queue_index, *served - 1u), miss) != XDP_REDIRECT) {
+    if (bpf_redirect_map(&sp_xsks, sp_socket_slot(ctx->rx_queue_index, *served - 1u), miss) !=
+        XDP_REDIRECT) {
         stats->count[SP_XDP_no_socket]++;
         return miss;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp` as its users run it: real processes, their output, their exit codes. What is asserted is what scripts
-// rely on.
+// `sp` as its users run it: real processes, their output, their exit codes. What is asserted is
+// what scripts rely on.
 #include "sp/abi/names.hpp"
 #include "tests/net/hosts.hpp"
 #include "tests/support/local.hpp"
@@ -12,8 +12,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-namespace
-{
+namespace {
 
 using nlohmann::json;
 using sp::test::built;
@@ -40,7 +39,8 @@ json parsed(const std::string &text)
     return document;
 }
 
-// The three lines every error has, in their order; a why or a fix may be missing where nothing is known.
+// The three lines every error has, in their order; a why or a fix may be missing where nothing is
+// known.
 void expect_message(const finished &done, int status, const std::string &number)
 {
     EXPECT_EQ(done.status, status) << done.err;
@@ -78,10 +78,12 @@ TEST_F(cli, suggests_the_nearest_verb_option_and_transport)
 {
     EXPECT_TRUE(invoke({"docter"}).err.contains("did you mean doctor?"));
     EXPECT_TRUE(invoke({"req", url, "--tiemout", "1s"}).err.contains("did you mean --timeout?"));
-    EXPECT_TRUE(invoke({"req", url, "--set", "peer_timeot=1s"}).err.contains("did you mean peer_timeout?"));
+    EXPECT_TRUE(
+        invoke({"req", url, "--set", "peer_timeot=1s"}).err.contains("did you mean peer_timeout?"));
     const auto unknown = invoke({"req", "unixgrm:///tmp/x", "hello"});
     expect_message(unknown, 2, "SP2001");
-    EXPECT_TRUE(unknown.err.contains("unknown transport \"unixgrm\" (known: ip unixgram ipc abstract tcp)"))
+    EXPECT_TRUE(
+        unknown.err.contains("unknown transport \"unixgrm\" (known: ip unixgram ipc abstract tcp)"))
         << unknown.err;
     EXPECT_TRUE(unknown.err.contains("did you mean unixgram?")) << unknown.err;
 }
@@ -121,7 +123,8 @@ TEST_F(cli, gives_errors_as_json_on_stdout_when_asked)
         EXPECT_EQ(document["exit"], 2);
         EXPECT_EQ(done.status, 2);
         EXPECT_TRUE(document["error"]["code"].get<std::string>().starts_with("SP"));
-        EXPECT_TRUE(document["error"].contains("what") && document["error"].contains("fix")) << done.out;
+        EXPECT_TRUE(document["error"].contains("what") && document["error"].contains("fix"))
+            << done.out;
         EXPECT_TRUE(done.err.empty()) << done.err;
     }
 }
@@ -135,7 +138,8 @@ TEST_F(cli, carries_a_request_from_req_to_rep_and_back)
     const auto first = invoke({"req", url, "hello", "--timeout", "10s"});
     EXPECT_EQ(first.status, 0) << first.err;
     EXPECT_EQ(first.out, "hello\n");
-    const auto second = invoke({"req", url, "-", "--timeout", "10s", "--format", "hex"}, {}, "from stdin");
+    const auto second =
+        invoke({"req", url, "-", "--timeout", "10s", "--format", "hex"}, {}, "from stdin");
     EXPECT_EQ(second.out, "66726f6d20737464696e\n") << second.err;
     const auto served = service.wait();
     EXPECT_EQ(served.status, 0) << served.err;
@@ -157,8 +161,9 @@ TEST_F(cli, takes_the_url_from_the_environment_and_repeats)
 {
     program service(sp_with({"rep", url, "yes", "--count", "3"}));
     ASSERT_TRUE(service.says("listening at"));
-    const auto done = invoke({"req", "question", "--count", "3", "--interval", "1ms", "--timeout", "10s"},
-                             {"SP_URL=" + url});
+    const auto done =
+        invoke({"req", "question", "--count", "3", "--interval", "1ms", "--timeout", "10s"},
+               {"SP_URL=" + url});
     EXPECT_EQ(done.out, "yes\nyes\nyes\n") << done.err;
     EXPECT_EQ(service.wait().out, "question\nquestion\nquestion\n");
 }
@@ -171,13 +176,13 @@ TEST_F(cli, answers_with_what_a_command_makes_of_the_request)
     EXPECT_TRUE(service.wait().err.contains("ended with 3"));
 }
 
-// The command writes more than a pipe holds before it reads, and never reads all: neither side may wait for
-// the other.
+// The command writes more than a pipe holds before it reads, and never reads all: neither side may
+// wait for the other.
 TEST_F(cli, does_not_deadlock_on_full_pipes)
 {
-    program service(
-        sp_with({"rep", url, "--exec", "head -c 300000 /dev/zero | tr '\\0' x; head -c 1 >/dev/null",
-                 "--count", "1", "--format", "no", "--set", "message_max=64KiB"}));
+    program service(sp_with({"rep", url, "--exec",
+                             "head -c 300000 /dev/zero | tr '\\0' x; head -c 1 >/dev/null",
+                             "--count", "1", "--format", "no", "--set", "message_max=64KiB"}));
     ASSERT_TRUE(service.says("listening at"));
     program asker(sp_with({"req", url, std::string(1000, 'q'), "--timeout", "1s"}));
     EXPECT_TRUE(service.says("the command wrote more than 65536 bytes")) << service.err();
@@ -195,7 +200,8 @@ TEST_F(cli, writes_one_json_object_per_message)
     EXPECT_EQ(text["body"], "text");
     EXPECT_EQ(text["transport"], "unixgram");
     const auto bytes = parsed(
-        invoke({"req", url, "-", "-j", "--timeout", "10s"}, {}, std::string_view("\xff\0\x01", 3)).out);
+        invoke({"req", url, "-", "-j", "--timeout", "10s"}, {}, std::string_view("\xff\0\x01", 3))
+            .out);
     EXPECT_EQ(bytes["body_hex"], "ff0001");
     EXPECT_FALSE(bytes.contains("body"));
     const auto served = service.wait();
@@ -266,7 +272,8 @@ TEST_F(cli, explains_each_error_by_number_and_word)
         << "drop reasons are found by name";
     EXPECT_EQ(invoke({"errors", "SP1999"}).status, 6);
     EXPECT_EQ(parsed(invoke({"errors", "-j"}).out)["errors"].size(), sp::error_table.size());
-    EXPECT_EQ(parsed(invoke({"errors", "--counters", "-j"}).out)["counters"].size(), sp::stat_table.size());
+    EXPECT_EQ(parsed(invoke({"errors", "--counters", "-j"}).out)["counters"].size(),
+              sp::stat_table.size());
 }
 
 TEST_F(cli, doctor_tells_what_to_fix_and_says_so_by_its_status)
@@ -278,7 +285,8 @@ TEST_F(cli, doctor_tells_what_to_fix_and_says_so_by_its_status)
     std::size_t to_fix = 0;
     for (const auto &finding : document["findings"]) {
         to_fix += finding["verdict"] == "fix";
-        EXPECT_FALSE(finding["verdict"] == "fix" && finding["fix"].get<std::string>().empty()) << finding;
+        EXPECT_FALSE(finding["verdict"] == "fix" && finding["fix"].get<std::string>().empty())
+            << finding;
     }
     EXPECT_EQ(document["to_fix"], to_fix);
     EXPECT_EQ(done.status, to_fix ? 8 : 0);
@@ -301,7 +309,8 @@ TEST_F(cli, doctor_needs_no_privilege_and_names_what_is_missing)
 // ---- XDP between two hosts ----
 
 struct cli_on_two_hosts : sp::test::on_two_hosts {
-    sp::test::scratch_directory here; // pins would need a BPF file system; nothing is pinned in these tests
+    sp::test::scratch_directory
+        here; // pins would need a BPF file system; nothing is pinned in these tests
 
     json status(sp::test::host where, int expected)
     {
@@ -325,7 +334,8 @@ TEST_F(cli_on_two_hosts, rep_that_attached_by_itself_leaves_nothing_when_killed)
     ASSERT_TRUE(service->says("listening at")) << service->err();
     {
         const auto inside = two().in(host::a);
-        const auto asked = invoke({"req", url, "through the rings", "-j", "--insecure", "--timeout", "10s"});
+        const auto asked =
+            invoke({"req", url, "through the rings", "-j", "--insecure", "--timeout", "10s"});
         ASSERT_EQ(asked.status, 0) << asked.out;
         EXPECT_EQ(parsed(asked.out)["transport"], "ip/xdp");
     }
@@ -346,6 +356,7 @@ TEST_F(cli_on_two_hosts, doctor_looks_at_an_interface)
     const auto document = parsed(done.out);
     bool driver = false;
     for (const auto &finding : document["findings"])
-        driver |= finding["subject"] == "driver" && finding["seen"].get<std::string>().contains("veth");
+        driver |=
+            finding["subject"] == "driver" && finding["seen"].get<std::string>().contains("veth");
     EXPECT_TRUE(driver) << done.out;
 }

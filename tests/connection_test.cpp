@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The connection machine: two of them, a clock that is a variable, and a road between that a test may break.
+// The connection machine: two of them, a clock that is a variable, and a road between that a test
+// may break.
 #include "userspace/link/connection.hpp"
 #include "userspace/link/packet.hpp"
 #include "userspace/link/stranger.hpp"
@@ -57,7 +58,11 @@ struct pair {
 
     cookie_claim claim(const sp_identity &who) const
     {
-        return {.address = {}, .scid = be64(who.scid), .instance = be64(who.instance), .sport = 50000, .dport = 7000};
+        return {.address = {},
+                .scid = be64(who.scid),
+                .instance = be64(who.instance),
+                .sport = 50000,
+                .dport = 7000};
     }
 
     void at_listener(const bytes &packet)
@@ -67,8 +72,8 @@ struct pair {
         if (header.type == SP_PROBE) {
             ++probes;
             const auto probe = read<sp_probe>(packet);
-            const auto answer = make_cookie(probe, static_cast<std::uint16_t>(packet.size()), jar.epoch(),
-                                            jar.make(claim(probe.identity)));
+            const auto answer = make_cookie(probe, static_cast<std::uint16_t>(packet.size()),
+                                            jar.epoch(), jar.make(claim(probe.identity)));
             EXPECT_LE(sizeof answer, packet.size());
             const auto v = view(answer);
             if (const bytes copy(v.begin(), v.end()); !lose(copy))
@@ -98,7 +103,8 @@ struct pair {
                 if (!lose(p))
                     at_listener(p);
             }
-            for (auto p = listener ? packet_of(*listener) : bytes{}; !p.empty(); p = packet_of(*listener)) {
+            for (auto p = listener ? packet_of(*listener) : bytes{}; !p.empty();
+                 p = packet_of(*listener)) {
                 moved = true;
                 if (!lose(p))
                     (void)dialer.on_packet(p, now);
@@ -197,7 +203,8 @@ TEST(connection, ends_with_the_reason_of_a_refusal)
 {
     pair p;
     const auto probe = packet_of(p.dialer);
-    const auto refusal = make_refuse(read<sp_header>(probe), dialer_id, SP_REASON_PROTOCOL_MISMATCH, 0x20, "a PUB\x01");
+    const auto refusal = make_refuse(read<sp_header>(probe), dialer_id, SP_REASON_PROTOCOL_MISMATCH,
+                                     0x20, "a PUB\x01");
     EXPECT_LE(sizeof refusal, probe.size());
     EXPECT_EQ(p.dialer.on_packet(view(refusal), p.now), arrival::nothing);
     EXPECT_EQ(p.dialer.state(), phase::closed);

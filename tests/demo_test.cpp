@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The demo, run small: what it proves, that it says so when it cannot, and that nothing is left whatever ends
-// it.
+// The demo, run small: what it proves, that it says so when it cannot, and that nothing is left
+// whatever ends it.
 #include "tests/net/hosts.hpp"
 #include "tests/support/program.hpp"
 
@@ -15,8 +15,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-namespace
-{
+namespace {
 
 using sp::test::built;
 using sp::test::program;
@@ -24,7 +23,8 @@ using sp::test::words;
 
 std::vector<pid_t> children_of(pid_t parent)
 {
-    std::ifstream list("/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) + "/children");
+    std::ifstream list("/proc/" + std::to_string(parent) + "/task/" + std::to_string(parent) +
+                       "/children");
     std::vector<pid_t> children;
     for (pid_t each = 0; list >> each;)
         children.push_back(each);
@@ -108,8 +108,8 @@ TEST_F(demo, carries_every_message_through_xdp)
 
 TEST_F(demo, works_without_home_locale_and_path)
 {
-    const auto done =
-        sp::test::run({"/usr/bin/env", "-i", std::filesystem::absolute(built()), "demo", "--count", "100"});
+    const auto done = sp::test::run(
+        {"/usr/bin/env", "-i", std::filesystem::absolute(built()), "demo", "--count", "100"});
     EXPECT_EQ(done.status, 0) << done.out << done.err;
     EXPECT_TRUE(done.out.contains("demo ok in ")) << done.out;
 }
@@ -141,9 +141,9 @@ TEST(demo_without_xdp, says_what_is_missing_when_it_may_not)
 {
     if (::geteuid() != 0)
         GTEST_SKIP() << "only root can become somebody else";
-    const auto done =
-        sp::test::run({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all",
-                       "--bounding-set=-all", built(), "demo", "--count", "100"});
+    const auto done = sp::test::run({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                     "--inh-caps=-all", "--bounding-set=-all", built(), "demo",
+                                     "--count", "100"});
     EXPECT_EQ(done.status, 10) << done.err;
     EXPECT_TRUE(done.out.contains(
         "SKIPPED ip/xdp: two hosts and XDP need CAP_BPF CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN"))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Whole engines over a net in memory and in virtual time: handshake, requests, refusals, loss, restarts, floods. What
-// sockets, threads and the kernel add is tested elsewhere.
+// Whole engines over a net in memory and in virtual time: handshake, requests, refusals, loss,
+// restarts, floods. What sockets, threads and the kernel add is tested elsewhere.
 #include "tests/support/loopback.hpp"
 #include "userspace/engine/engine.hpp"
 
@@ -25,7 +25,8 @@ constexpr std::uint16_t port = 7000;
 struct host {
     host(test::net &n, std::uint8_t number, instant now, std::uint8_t start = 0)
         : engine(config(number, start), now), slot(engine.add_transport(test::loopback(n, number)))
-    {}
+    {
+    }
 
     static core::engine_config config(std::uint8_t number, std::uint8_t start)
     {
@@ -45,7 +46,8 @@ struct host {
         EXPECT_TRUE(engine.listen(id, slot, port));
         return id;
     }
-    core::endpoint_id dial(core::socket_id s, std::uint8_t to, instant now, std::uint16_t to_port = port)
+    core::endpoint_id dial(core::socket_id s, std::uint8_t to, instant now,
+                           std::uint16_t to_port = port)
     {
         return *engine.dial(s, slot, test::host(to), 50000, to_port, now);
     }
@@ -88,7 +90,8 @@ protected:
 
     protocol::context_id ask(host &h, core::socket_id s, std::string_view text)
     {
-        const auto c = *h.engine.with<req_machine>(s, now, [](auto &m, auto &) { return m.open_context(); });
+        const auto c =
+            *h.engine.with<req_machine>(s, now, [](auto &m, auto &) { return m.open_context(); });
         ask(h, s, c, text);
         return c;
     }
@@ -98,14 +101,16 @@ protected:
         ASSERT_TRUE(f);
         std::ranges::copy(std::as_bytes(std::span(text)), f->data());
         const auto id = static_cast<std::uint32_t>(h.engine.random()());
-        EXPECT_FALSE(h.engine.with<req_machine>(
-            s, now, [&](auto &m, auto &out) { return m.on_request(c, f->id, text.size(), id, now, out); }));
+        EXPECT_FALSE(h.engine.with<req_machine>(s, now, [&](auto &m, auto &out) {
+            return m.on_request(c, f->id, text.size(), id, now, out);
+        }));
     }
     // Answers what waits with the same bytes; returns how many.
     int echo(host &h, core::socket_id s)
     {
         int n = 0;
-        while (auto t = h.engine.with<rep_machine>(s, now, [](auto &m, auto &out) { return m.take(out); })) {
+        while (auto t = h.engine.with<rep_machine>(
+                   s, now, [](auto &m, auto &out) { return m.take(out); })) {
             auto &f = h.engine.pool()[t->frame];
             f.offset = static_cast<std::uint32_t>(t->header_bytes);
             auto *answer = h.engine.pool().allocate(f.body().size());
@@ -299,7 +304,8 @@ TEST_F(engines, answer_every_request_once_although_packets_are_lost_doubled_and_
     };
     constexpr int rounds = 300;
     int executed = 0, answered = 0;
-    const auto c = *a.engine.with<req_machine>(req, now, [](auto &m, auto &) { return m.open_context(); });
+    const auto c =
+        *a.engine.with<req_machine>(req, now, [](auto &m, auto &) { return m.open_context(); });
     for (int i = 0; i < rounds; ++i) {
         ask(a, req, c, std::to_string(i));
         std::optional<std::string> got;
@@ -317,7 +323,8 @@ TEST_F(engines, answer_every_request_once_although_packets_are_lost_doubled_and_
     }
     EXPECT_EQ(answered, rounds);
     EXPECT_EQ(executed, rounds) << "some request was executed twice";
-    EXPECT_GT(a.engine.stats()[sp::stat::socket_failovers], 0u) << "the net was too kind to prove anything";
+    EXPECT_GT(a.engine.stats()[sp::stat::socket_failovers], 0u)
+        << "the net was too kind to prove anything";
     net.fate = {};
     pass(5s);
     end(a, req);
@@ -448,8 +455,8 @@ TEST_F(engines, count_and_survive_whatever_comes)
             bytes.resize(SP_OVERHEAD + random() % (bytes.size() - SP_OVERHEAD + 1));
         if (random() % 2 == 0)
             link::finish(bytes);
-        if (sp_check_packet(bytes.data(), bytes.data() + bytes.size(), static_cast<__u32>(bytes.size())) ==
-            SP_SHAPE_SP)
+        if (sp_check_packet(bytes.data(), bytes.data() + bytes.size(),
+                            static_cast<__u32>(bytes.size())) == SP_SHAPE_SP)
             net.inboxes[2].push_back({test::host(1), bytes});
         if (i % 100 == 0)
             settle();
@@ -458,7 +465,9 @@ TEST_F(engines, count_and_survive_whatever_comes)
     echo(b, rep);
     pass(2s);
     const auto c = ask(a, req, "still there");
-    for (int i = 0; i < 100 && std::get<req_machine>(a.engine.find(req)->machine).state(c) != request_state::ready; ++i) {
+    for (int i = 0; i < 100 && std::get<req_machine>(a.engine.find(req)->machine).state(c) !=
+                                   request_state::ready;
+         ++i) {
         pass(100ms);
         echo(b, rep);
     }
@@ -492,7 +501,8 @@ TEST_F(engines, a_message_of_every_size_that_fits_arrives_whole)
     const auto req = a.req(), rep = b.rep();
     a.dial(req, 2, now);
     settle();
-    const auto c = *a.engine.with<req_machine>(req, now, [](auto &m, auto &) { return m.open_context(); });
+    const auto c =
+        *a.engine.with<req_machine>(req, now, [](auto &m, auto &) { return m.open_context(); });
     for (std::size_t size = 0; size <= 1416; size += size < 80 ? 1 : 167) {
         const std::string text(size, static_cast<char>('a' + size % 26));
         ask(a, req, c, text);
@@ -503,7 +513,8 @@ TEST_F(engines, a_message_of_every_size_that_fits_arrives_whole)
     }
     auto *f = a.engine.pool().allocate(1417);
     EXPECT_EQ(a.engine.with<req_machine>(
-                  req, now, [&](auto &m, auto &out) { return m.on_request(c, f->id, 1417, 1, now, out); }),
+                  req, now,
+                  [&](auto &m, auto &out) { return m.on_request(c, f->id, 1417, 1, now, out); }),
               errc::message_too_large);
     a.engine.pool().release(f->id);
 }

@@ -5,8 +5,7 @@
 #include <cstring>
 #include <gtest/gtest.h>
 
-namespace
-{
+namespace {
 
 using namespace sp::transport;
 
@@ -27,7 +26,8 @@ struct frame {
         headers.write_before(packet, length);
     }
 
-    [[nodiscard]] sp_shape parse(const header_template &headers, std::size_t length, sp_parsed &out) const
+    [[nodiscard]] sp_shape parse(const header_template &headers, std::size_t length,
+                                 sp_parsed &out) const
     {
         return sp_parse_frame(packet - headers.size(), packet + length, SP_IP_PROTOCOL, 0, &out);
     }
@@ -41,15 +41,16 @@ header_template between(const char (&from)[17], const char (&to)[17], int family
     return {address(from), address(to), own, next, SP_IP_PROTOCOL};
 }
 
-constexpr char left[17] = "\xc6\x12\x00\x01zzzzzzzzzzzz", right[17] = "\xff\xff\xff\xfezzzzzzzzzzzz";
+constexpr char left[17] = "\xc6\x12\x00\x01zzzzzzzzzzzz",
+               right[17] = "\xff\xff\xff\xfezzzzzzzzzzzz";
 
 // What RFC 1071 wants of a header that arrived unharmed.
 bool checksum_is_right(const std::byte *header)
 {
     std::uint32_t sum = 0;
     for (std::size_t i = 0; i < sizeof(sp_ipv4); i += 2)
-        sum +=
-            (std::to_integer<std::uint32_t>(header[i]) << 8) + std::to_integer<std::uint32_t>(header[i + 1]);
+        sum += (std::to_integer<std::uint32_t>(header[i]) << 8) +
+               std::to_integer<std::uint32_t>(header[i + 1]);
     sum = (sum & 0xffff) + (sum >> 16);
     return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
 }

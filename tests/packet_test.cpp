@@ -213,7 +213,8 @@ TEST(replay_window, agrees_with_a_set_of_all_numbers)
     std::uint64_t newest = 0;
     for (int i = 0; i < 50'000; ++i) {
         const std::uint64_t reach = random() % 50 == 0 ? 3000 : 300;
-        const std::uint64_t pn = newest + 20 > reach ? newest + 20 - random() % reach : random() % 20;
+        const std::uint64_t pn =
+            newest + 20 > reach ? newest + 20 - random() % reach : random() % 20;
         newest = std::max(newest, pn);
         const bool fresh = !seen.contains(pn);
         const bool answer = window.accept(pn);

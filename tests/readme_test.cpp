@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the first page and the pages made from tables say is what the programs do: blocks are compared and
-// run.
+// What the first page and the pages made from tables say is what the programs do: blocks are
+// compared and run.
 #include "tests/net/hosts.hpp"
 #include "tests/support/program.hpp"
 
@@ -11,8 +11,7 @@
 #include <regex>
 #include <sstream>
 
-namespace
-{
+namespace {
 
 using sp::test::built;
 
@@ -35,17 +34,20 @@ std::string block_after(const std::string &text, const std::string &mark)
     return text.substr(begin, text.find("```", begin) - begin);
 }
 
-// Figures, and what else differs from run to run and host to host, become #; runs of spaces become one.
+// Figures, and what else differs from run to run and host to host, become #; runs of spaces become
+// one.
 std::string masked(std::string text)
 {
     static const std::regex kernel(R"(kernel [^,]+)"), memlock(R"(memlock [^\n]+)"),
-        percentile("p(50|99)"), figure(R"([0-9]+([ .][0-9]+)*)"), spaces(" +"), winner("(sp|TCP) is # times faster");
+        percentile("p(50|99)"), figure(R"([0-9]+([ .][0-9]+)*)"), spaces(" +"),
+        winner("(sp|TCP) is # times faster");
     text = std::regex_replace(text, kernel, "kernel #");
     text = std::regex_replace(text, memlock, "memlock #");
     text = std::regex_replace(text, percentile, "p:");
     text = std::regex_replace(text, figure, "#");
     text = std::regex_replace(text, spaces, " ");
-    return std::regex_replace(text, winner, "one is # times faster"); // bench/ and the demo compare; a test does not
+    return std::regex_replace(
+        text, winner, "one is # times faster"); // bench/ and the demo compare; a test does not
 }
 
 } // namespace
@@ -96,7 +98,8 @@ TEST(docs, are_made_from_the_tables_as_they_are_now)
 {
     EXPECT_EQ(content("docs/errors.md"), sp::test::run({built(), "errors", "--markdown"}).out)
         << "run: make docs";
-    EXPECT_EQ(content("docs/metrics.md"), sp::test::run({built(), "errors", "--counters", "--markdown"}).out)
+    EXPECT_EQ(content("docs/metrics.md"),
+              sp::test::run({built(), "errors", "--counters", "--markdown"}).out)
         << "run: make docs";
 }
 
@@ -121,7 +124,8 @@ TEST(man_page, names_every_verb_and_every_long_option)
         command.push_back("--help");
         const auto help = sp::test::run(command).out;
         for (std::sregex_iterator at(help.begin(), help.end(), option), end; at != end; ++at)
-            EXPECT_TRUE(at->str() == "--help" || at->str() == "--version" || page.contains(at->str()))
+            EXPECT_TRUE(at->str() == "--help" || at->str() == "--version" ||
+                        page.contains(at->str()))
                 << at->str();
         if (!words.empty())
             continue;

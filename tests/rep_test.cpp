@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The REP machine with made-up pipes and time. Frames are numbers; the test plays the engine and keeps a census.
+// The REP machine with made-up pipes and time. Frames are numbers; the test plays the engine and
+// keeps a census.
 #include "userspace/protocol/rep.hpp"
 
 #include <cstring>

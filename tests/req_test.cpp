@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The REQ machine with made-up pipes and time. Frames are numbers; the test plays the engine and keeps a census.
+// The REQ machine with made-up pipes and time. Frames are numbers; the test plays the engine and
+// keeps a census.
 #include "userspace/protocol/req.hpp"
 
 #include <algorithm>
@@ -56,7 +57,8 @@ public:
     {
         std::vector<std::byte> payload(size);
         const auto word = __builtin_bswap32(id);
-        std::ranges::copy(std::as_bytes(std::span(&word, 1)).first(std::min<std::size_t>(size, 4)), payload.begin());
+        std::ranges::copy(std::as_bytes(std::span(&word, 1)).first(std::min<std::size_t>(size, 4)),
+                          payload.begin());
         machine.on_message(pipe, new_frame(), payload, out);
         settle();
     }

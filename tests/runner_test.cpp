@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// tests/run, shown programs that pass, fail, skip, die or run nothing: its last line and its status are what
-// continuous integration believes.
+// tests/run, shown programs that pass, fail, skip, die or run nothing: its last line and its status
+// are what continuous integration believes.
 #include "tests/support/local.hpp"
 #include "tests/support/program.hpp"
 
@@ -9,8 +9,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 
-namespace
-{
+namespace {
 
 using sp::test::finished;
 using sp::test::scratch_directory;

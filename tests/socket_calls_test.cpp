@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What every call says when it cannot do what it was asked: a time-out ends the call and not the request, a
-// refused call has changed nothing, and each error comes with its reason.
+// What every call says when it cannot do what it was asked: a time-out ends the call and not the
+// request, a refused call has changed nothing, and each error comes with its reason.
 #include "tests/support/local.hpp"
 
 #include <vector>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -19,12 +18,10 @@ std::string said(const sp::result<T> &r)
     return r ? "success" : std::string(sp::describe(r.error().code()).name);
 }
 
-class call : public on_one_host
-{
+class call : public on_one_host {
 protected:
     // A thread in context.recv(), and it has begun to wait.
-    class waiting_receiver
-    {
+    class waiting_receiver {
     public:
         explicit waiting_receiver(sp::req_context &context, const sp::wait &how_long = sp::forever)
             : thread_([this, &context, how_long] {
@@ -32,7 +29,8 @@ protected:
                   if (answer)
                       text_ = answer->text();
                   else
-                      text_ = std::string("error ") + std::string(sp::describe(answer.error().code()).name);
+                      text_ = std::string("error ") +
+                              std::string(sp::describe(answer.error().code()).name);
               })
         {
             until([&] { return said(context.recv(0s)) == "invalid_state"; });

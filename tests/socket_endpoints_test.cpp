@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Dialing and listening over unixgram: who finds whom, in which order, and what is said when nobody is found.
+// Dialing and listening over unixgram: who finds whom, in which order, and what is said when nobody
+// is found.
 #include "tests/support/local.hpp"
 
 #include <atomic>
@@ -10,20 +11,19 @@
 #include <sys/un.h>
 #include <vector>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
 using sp::stat;
 
-class endpoint : public on_one_host
-{
+class endpoint : public on_one_host {
 protected:
     // A question goes there and an answer comes back.
     static void expect_answered(sp::req &req, sp::rep &rep)
     {
-        std::jthread answerer([&] { EXPECT_TRUE(must(rep.recv(patience)).reply("yes", patience)); });
+        std::jthread answerer(
+            [&] { EXPECT_TRUE(must(rep.recv(patience)).reply("yes", patience)); });
         const auto answer = req.request("are you there?", patience);
         EXPECT_TRUE(answer && answer->text() == "yes");
     }
@@ -67,8 +67,8 @@ TEST_F(endpoint, dialed_with_a_wait_says_that_nobody_listens_and_stops_trying)
         const auto no_socket = req.dial(url("plain"), patience);
         EXPECT_EQ(no_socket.error(), errc::connection_refused);
     }
-    // Nothing goes on: a listener that appears now is never found, while a dialer made later finds it at
-    // once.
+    // Nothing goes on: a listener that appears now is never found, while a dialer made later finds
+    // it at once.
     auto rep = listening();
     auto other = on_one_host::dialed();
     EXPECT_EQ(rep.peers(), 1u);
@@ -92,7 +92,8 @@ TEST_F(endpoint, dialed_with_a_wait_that_is_over_leaves_nothing_behind)
     std::stop_source stop;
     stop.request_stop();
     EXPECT_EQ(req.dial(url("silent"), stop.get_token()).error(), errc::canceled);
-    EXPECT_EQ(req.dial(url("silent"), patience).error(), errc::timed_out) << "connect_timeout bounds it";
+    EXPECT_EQ(req.dial(url("silent"), patience).error(), errc::timed_out)
+        << "connect_timeout bounds it";
     ::close(silent);
 }
 
@@ -244,7 +245,8 @@ TEST_F(endpoint, whose_url_is_not_understood_is_refused_with_the_nearest_word)
         {"ip://127.0.0.1:1", 3001, "insecure"},
     };
     for (const auto &c : cases) {
-        for (const auto &refused : {rep.listen(c.url), rep.dial(c.url), rep.dial(c.url, patience)}) {
+        for (const auto &refused :
+             {rep.listen(c.url), rep.dial(c.url), rep.dial(c.url, patience)}) {
             ASSERT_FALSE(refused) << c.url;
             EXPECT_EQ(refused.error().number(), c.number) << c.url;
             EXPECT_TRUE(refused.error().fix().contains(c.text)) << refused.error().fix();
@@ -262,7 +264,8 @@ TEST_F(endpoint, admits_other_users_only_by_its_mode)
 {
     if (::geteuid() != 0)
         GTEST_SKIP() << "another user's right is tried by root";
-    std::filesystem::permissions(std::filesystem::path(file("")).parent_path(), std::filesystem::perms{0755});
+    std::filesystem::permissions(std::filesystem::path(file("")).parent_path(),
+                                 std::filesystem::perms{0755});
     drop_engine(); // no thread stands in the way of fork()
     const auto as_nobody = [&](const std::string &name) {
         child c([&](child::door) {

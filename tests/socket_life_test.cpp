@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Sockets among threads and processes: the end from elsewhere, a loop of one's own, fork(), a peer that is
-// killed, and what is left when all is over.
+// Sockets among threads and processes: the end from elsewhere, a loop of one's own, fork(), a peer
+// that is killed, and what is left when all is over.
 #include "tests/support/local.hpp"
 
 #include <atomic>
@@ -9,8 +9,7 @@
 #include <poll.h>
 #include <vector>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -25,9 +24,7 @@ std::chrono::nanoseconds cpu_time()
 
 // ---- the end from elsewhere
 
-class closing : public on_one_host
-{
-};
+class closing : public on_one_host {};
 
 TEST_F(closing, from_another_thread_ends_every_wait)
 {
@@ -54,7 +51,8 @@ TEST_F(closing, from_another_thread_ends_every_wait)
     threads.emplace_back(expect_closed([&] { return lonely.request("no peer"); }));
     threads.emplace_back(expect_closed([&] { return lonely.wait_peers(1); }));
     until([&] { return waiting == 6; });
-    EXPECT_EQ(idle.recv(20ms).error(), errc::timed_out); // the others wait by now, or will find it closed
+    EXPECT_EQ(idle.recv(20ms).error(),
+              errc::timed_out); // the others wait by now, or will find it closed
     EXPECT_EQ(ended, 0);
     idle.close();
     req.close();
@@ -95,9 +93,7 @@ TEST_F(closing, tells_the_peers)
 
 // ---- what is left
 
-class process : public on_one_host
-{
-};
+class process : public on_one_host {};
 
 TEST_F(process, has_no_thread_left_after_its_last_socket)
 {
@@ -160,7 +156,8 @@ TEST_F(process, drives_its_sockets_by_hand_if_so_wished)
 {
     sp::engine_options o;
     o.driver = sp::driver::manual;
-    const auto threads = threads_now() - 1; // the engine of the fixture has a helper, this one has none
+    const auto threads =
+        threads_now() - 1; // the engine of the fixture has a helper, this one has none
     open_engine(o);
     EXPECT_EQ(threads_now(), threads);
     auto rep = must(sp::rep::open(at({.listen = url()})));
@@ -209,9 +206,7 @@ TEST_F(process, may_also_wait_in_calls_while_it_drives_by_hand)
 
 // ---- however it waits
 
-class waiting_engine : public on_one_host, public ::testing::WithParamInterface<sp::waiting>
-{
-};
+class waiting_engine : public on_one_host, public ::testing::WithParamInterface<sp::waiting> {};
 
 TEST_P(waiting_engine, gets_requests_through_from_every_thread)
 {
@@ -235,7 +230,8 @@ TEST_P(waiting_engine, gets_requests_through_from_every_thread)
 }
 
 INSTANTIATE_TEST_SUITE_P(which, waiting_engine,
-                         ::testing::Values(sp::waiting::adaptive, sp::waiting::spin, sp::waiting::block),
+                         ::testing::Values(sp::waiting::adaptive, sp::waiting::spin,
+                                           sp::waiting::block),
                          [](const auto &p) {
                              return p.param == sp::waiting::adaptive ? "adaptive"
                                     : p.param == sp::waiting::spin   ? "spin"
@@ -276,7 +272,8 @@ TEST_F(process, that_forked_is_told_so_in_the_child_and_works_on_in_the_parent)
     EXPECT_EQ(text_of(context.recv(patience)), "answered after");
 }
 
-// Another thread is inside the engine at the moment of the fork, so its lock is taken in the child, for ever.
+// Another thread is inside the engine at the moment of the fork, so its lock is taken in the child,
+// for ever.
 TEST_F(process, that_forked_in_the_middle_of_a_call_does_not_hang_in_the_child)
 {
     auto rep = listening();
@@ -289,7 +286,9 @@ TEST_F(process, that_forked_in_the_middle_of_a_call_does_not_hang_in_the_child)
             EXPECT_EQ(text_of(req.request("?", patience)), "?");
     });
     for (int i = 0; i < 20; ++i) {
-        child c([&](child::door) { return req.request("?", patience).error() == errc::forked ? 0 : 1; });
+        child c([&](child::door) {
+            return req.request("?", patience).error() == errc::forked ? 0 : 1;
+        });
         EXPECT_EQ(c.wait_end(), 0);
     }
     enough = true;
@@ -297,16 +296,19 @@ TEST_F(process, that_forked_in_the_middle_of_a_call_does_not_hang_in_the_child)
     rep.close();
 }
 
-// A child may have sockets of its own beside those that it inherited: on the engine that the process shares.
+// A child may have sockets of its own beside those that it inherited: on the engine that the
+// process shares.
 TEST_F(process, may_open_sockets_of_its_own_in_a_forked_child)
 {
 #if defined(__SANITIZE_THREAD__)
-    GTEST_SKIP() << "the thread sanitizer does not follow a child of several threads that starts one";
+    GTEST_SKIP()
+        << "the thread sanitizer does not follow a child of several threads that starts one";
 #endif
     auto rep = must(sp::rep::open({.listen = url()}));
     child c([&](child::door) {
         auto own = sp::req::open();
-        return own && own->dial(url(), patience) && text_of(own->request("from the child", patience)) == "!"
+        return own && own->dial(url(), patience) &&
+                       text_of(own->request("from the child", patience)) == "!"
                    ? 0
                    : 1;
     });
@@ -316,8 +318,7 @@ TEST_F(process, may_open_sockets_of_its_own_in_a_forked_child)
 
 // ---- a peer that is killed
 
-class killed_listener : public on_one_host
-{
+class killed_listener : public on_one_host {
 protected:
     void SetUp() override
     {
@@ -325,8 +326,8 @@ protected:
         drop_engine(); // children are made while there is no thread
     }
 
-    // A rep in another process, once it is let go, that answers with `name`, or holds what it gets when that
-    // is empty.
+    // A rep in another process, once it is let go, that answers with `name`, or holds what it gets
+    // when that is empty.
     std::unique_ptr<child> answerer(const std::string &name)
     {
         return std::make_unique<child>([this, name](child::door door) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Requests and replies through the public API, over unixgram: who asks, who answers, and what they hold in
-// hand.
+// Requests and replies through the public API, over unixgram: who asks, who answers, and what they
+// hold in hand.
 #include "tests/support/local.hpp"
 
 #include <algorithm>
@@ -11,16 +11,13 @@
 #include <random>
 #include <vector>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
 using sp::stat;
 
-class req_and_rep : public on_one_host
-{
-};
+class req_and_rep : public on_one_host {};
 
 TEST_F(req_and_rep, exchange_a_request_and_its_reply)
 {
@@ -71,7 +68,8 @@ TEST_F(req_and_rep, carry_bodies_of_every_size_unchanged)
     auto rep = listening();
     auto req = dialed();
     const echo answers(rep);
-    std::vector<std::size_t> sizes{0, 1, 2, 3, 4, 5, 63, 64, 191, 192, 193, 1400, 1500, 4096, 65000, 65400};
+    std::vector<std::size_t> sizes{0,   1,   2,   3,    4,    5,    63,    64,
+                                   191, 192, 193, 1400, 1500, 4096, 65000, 65400};
     for (int i = 0; i < 50; ++i)
         sizes.push_back(random() % 65400);
     for (const auto size : sizes) {
@@ -240,7 +238,8 @@ TEST_F(req_and_rep, are_still_themselves_after_a_move)
     sp::request held;
     held = std::move(question);
     EXPECT_EQ(held.text(), "moved");
-    EXPECT_EQ(question.size(), 0u); // NOLINT(bugprone-use-after-move): a request that was moved from is empty
+    EXPECT_EQ(question.size(),
+              0u); // NOLINT(bugprone-use-after-move): a request that was moved from is empty
     EXPECT_EQ(std::move(question).reply("?").error(), errc::invalid_state);
     must(std::move(held).reply("there", patience));
     sp::message answer = must(spare.recv(patience)), kept;
@@ -338,8 +337,8 @@ TEST_F(req_and_rep, hold_back_an_asker_that_is_not_answered_and_lose_nothing)
         EXPECT_EQ(text_of(contexts[i].recv(patience)), std::to_string(i));
 }
 
-// No timer helps out here: a thread whose message another one took from the system is told, or sleeps for an
-// hour.
+// No timer helps out here: a thread whose message another one took from the system is told, or
+// sleeps for an hour.
 TEST_F(req_and_rep, wake_the_thread_whose_message_another_one_received)
 {
     const sp::options quiet{.connect_timeout = 1h, .keepalive_interval = 1h, .peer_timeout = 2h};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The XDP program, packet by packet, run by the kernel on frames made here (BPF_PROG_TEST_RUN): verdict and
-// counter of each. The AF_XDP socket behind a slot is never bound to a device: the program only asks whether
-// one is there.
+// The XDP program, packet by packet, run by the kernel on frames made here (BPF_PROG_TEST_RUN):
+// verdict and counter of each. The AF_XDP socket behind a slot is never bound to a device: the
+// program only asks whether one is there.
 #include "sp/abi/maps.h"
 #include "sp/abi/names.hpp"
 #include "sp/abi/wire.h"
@@ -24,19 +24,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 constexpr std::uint16_t served_port = 8080, other_port = 8081, wrong_shard_port = 8082;
 constexpr std::uint16_t encapsulated_port = 5370;
 constexpr const char *local_ipv4 = "198.18.0.2", *other_ipv4 = "198.18.0.3";
 constexpr const char *local_ipv6 = "fd00:5370::2", *other_ipv6 = "fd00:5370::3";
 
-// A frame, described. Each call changes one thing and hands the packet back; bytes() writes it down.
-class packet
-{
+// A frame, described. Each call changes one thing and hands the packet back; bytes() writes it
+// down.
+class packet {
 public:
     packet &ipv6() { return family_ = AF_INET6, *this; }
     packet &to(const char *address) { return destination_ = address, *this; }
@@ -81,7 +79,8 @@ public:
                                    0,
                                    static_cast<std::uint8_t>(port_ >> 8),
                                    static_cast<std::uint8_t>(port_)};
-        std::copy_n(first, std::min(size_, sizeof first), out.begin() + static_cast<std::ptrdiff_t>(begin));
+        std::copy_n(first, std::min(size_, sizeof first),
+                    out.begin() + static_cast<std::ptrdiff_t>(begin));
         out.resize(out.size() - cut_ + pad_, 0xee);
         return out;
     }
@@ -168,8 +167,7 @@ std::ostream &operator<<(std::ostream &out, const fate &one)
     return out << to_text(one);
 }
 
-class steer : public ::testing::Test
-{
+class steer : public ::testing::Test {
 protected:
     void SetUp() override
     {
@@ -203,7 +201,8 @@ protected:
         socket_ = descriptor(::socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0));
         ASSERT_TRUE(socket_) << std::strerror(errno);
         const int entries = 64, fd = socket_.get();
-        ASSERT_EQ(setsockopt(fd, SOL_XDP, XDP_RX_RING, &entries, sizeof entries), 0) << std::strerror(errno);
+        ASSERT_EQ(setsockopt(fd, SOL_XDP, XDP_RX_RING, &entries, sizeof entries), 0)
+            << std::strerror(errno);
         ASSERT_EQ(bpf_map_update_elem(program_.maps.fd(map::xsks), &queue, &fd, BPF_ANY), 0)
             << std::strerror(errno);
     }
@@ -273,13 +272,16 @@ std::vector<row> default_rows()
         {"two VLAN tags are too many", p().vlan(SP_ETHERTYPE_QINQ).vlan(), passes(SP_XDP_not_sp)},
         {"TCP is left alone", p().protocol(6), passes(SP_XDP_not_sp)},
         {"ICMPv6 is left alone", p().ipv6().protocol(58), passes(SP_XDP_not_sp)},
-        {"an IPv6 extension header is not followed", p().ipv6().protocol(44), passes(SP_XDP_not_sp)},
+        {"an IPv6 extension header is not followed", p().ipv6().protocol(44),
+         passes(SP_XDP_not_sp)},
         {"UDP to another port is left alone", p().udp(53), passes(SP_XDP_not_sp)},
         {"UDP behind options is somebody else's", p().udp().ip_first(0x46), passes(SP_XDP_not_sp)},
         {"a UDP fragment is somebody else's", p().udp().fragment(0x2000), passes(SP_XDP_not_sp)},
         {"IPv4 that says version 6 is left alone", p().ip_first(0x65), passes(SP_XDP_not_sp)},
-        {"IPv6 that says version 4 is left alone", p().ipv6().ip_first(0x45), passes(SP_XDP_not_sp)},
-        {"a frame that ends in the IP header is left alone", p().size(0).cut(1), passes(SP_XDP_not_sp)},
+        {"IPv6 that says version 4 is left alone", p().ipv6().ip_first(0x45),
+         passes(SP_XDP_not_sp)},
+        {"a frame that ends in the IP header is left alone", p().size(0).cut(1),
+         passes(SP_XDP_not_sp)},
         {"a frame that ends in the VLAN tag is left alone", p().vlan().size(0).cut(20),
          passes(SP_XDP_not_sp)},
         {"IPv4 options are counted", p().ip_first(0x46), passes(SP_XDP_ip_options)},
@@ -292,10 +294,14 @@ std::vector<row> default_rows()
         {"nothing behind the IP header is no SP header", p().size(0), passes(SP_XDP_other_version)},
         {"55 bytes are no SP packet", p().size(55), drops(SP_XDP_bad_length)},
         {"a packet longer than its frame is refused", p().cut(1), drops(SP_XDP_bad_length)},
-        {"an IPv6 packet longer than its frame is refused", p().ipv6().cut(1), drops(SP_XDP_bad_length)},
-        {"an IPv4 length below its own header is refused", p().ip_length(19), drops(SP_XDP_bad_length)},
-        {"a UDP length beyond the IP packet is refused", p().udp().udp_length(200), drops(SP_XDP_bad_length)},
-        {"a UDP length below its own header is refused", p().udp().udp_length(7), drops(SP_XDP_bad_length)},
+        {"an IPv6 packet longer than its frame is refused", p().ipv6().cut(1),
+         drops(SP_XDP_bad_length)},
+        {"an IPv4 length below its own header is refused", p().ip_length(19),
+         drops(SP_XDP_bad_length)},
+        {"a UDP length beyond the IP packet is refused", p().udp().udp_length(200),
+         drops(SP_XDP_bad_length)},
+        {"a UDP length below its own header is refused", p().udp().udp_length(7),
+         drops(SP_XDP_bad_length)},
         {"type 0 does not exist", p().type(0), drops(SP_XDP_bad_type)},
         {"type 13 does not exist", p().type(13), drops(SP_XDP_bad_type)},
         {"type 39 is not type 7", p().type(39), drops(SP_XDP_bad_type)},
@@ -303,13 +309,15 @@ std::vector<row> default_rows()
         {"a port that nobody serves is the kernel's", p().port(other_port), passes(SP_XDP_no_port)},
         {"port 0 is the kernel's", p().port(0), passes(SP_XDP_no_port)},
         {"port 65535 is the kernel's", p().port(65535), passes(SP_XDP_no_port)},
-        {"another host's packet is the kernel's", p().to(other_ipv4), passes(SP_XDP_foreign_address)},
+        {"another host's packet is the kernel's", p().to(other_ipv4),
+         passes(SP_XDP_foreign_address)},
         {"another host's IPv6 packet is the kernel's", p().ipv6().to(other_ipv6),
          passes(SP_XDP_foreign_address)},
         {"a mapped address of ours is not our IPv6 address", p().ipv6().to("fd00:5370::"),
          passes(SP_XDP_foreign_address)},
         {"broadcast is the kernel's", p().to("198.18.0.255"), passes(SP_XDP_foreign_address)},
-        {"a shard that does not exist has no socket", p().port(wrong_shard_port), passes(SP_XDP_no_socket)},
+        {"a shard that does not exist has no socket", p().port(wrong_shard_port),
+         passes(SP_XDP_no_socket)},
     };
 }
 
@@ -334,7 +342,8 @@ TEST_F(steer, leaves_packets_to_the_kernel_while_no_socket_is_bound)
     put_socket(0);
     EXPECT_EQ(run(packet().bytes()), redirected);
     socket_ = descriptor();
-    EXPECT_EQ(run(packet().bytes()), passes(SP_XDP_no_socket)) << "a closed socket leaves the map by itself";
+    EXPECT_EQ(run(packet().bytes()), passes(SP_XDP_no_socket))
+        << "a closed socket leaves the map by itself";
 }
 
 TEST_F(steer, asks_the_socket_of_its_own_queue)
@@ -351,7 +360,8 @@ TEST_F(steer, strict_mode_drops_what_nobody_serves_and_nothing_of_other_hosts)
     EXPECT_EQ(run(packet().bytes()), drops(SP_XDP_no_socket));
     EXPECT_EQ(run(packet().port(wrong_shard_port).bytes()), drops(SP_XDP_no_socket));
     EXPECT_EQ(run(packet().to(other_ipv4).bytes()), passes(SP_XDP_foreign_address));
-    EXPECT_EQ(run(packet().port(other_port).to(other_ipv4).bytes()), passes(SP_XDP_foreign_address));
+    EXPECT_EQ(run(packet().port(other_port).to(other_ipv4).bytes()),
+              passes(SP_XDP_foreign_address));
     EXPECT_EQ(run(packet().ethertype(0x0806).bytes()), passes(SP_XDP_not_sp));
     EXPECT_EQ(run(packet().version(0x25).bytes()), passes(SP_XDP_other_version));
     put_socket(0);
@@ -423,7 +433,8 @@ fate decide(const std::vector<std::uint8_t> &frame, const load_options &options,
     const auto port = ntohs(found.header->dport);
     const bool served = port == served_port || port == wrong_shard_port;
     std::uint8_t local[16]{};
-    inet_pton(found.family == 4 ? AF_INET : AF_INET6, found.family == 4 ? local_ipv4 : local_ipv6, local);
+    inet_pton(found.family == 4 ? AF_INET : AF_INET6, found.family == 4 ? local_ipv4 : local_ipv6,
+              local);
     const bool ours = std::memcmp(found.destination, local, found.family == 4 ? 4 : 16) == 0;
     if (!served && !options.miss_drops)
         return passes(SP_XDP_no_port);
@@ -436,8 +447,8 @@ fate decide(const std::vector<std::uint8_t> &frame, const load_options &options,
     return redirected;
 }
 
-// Changes a frame where it hurts: mostly in the first 100 bytes, by bits, by bytes that mean something, by
-// length.
+// Changes a frame where it hurts: mostly in the first 100 bytes, by bits, by bytes that mean
+// something, by length.
 void mutate(std::vector<std::uint8_t> &frame, std::mt19937_64 &random)
 {
     constexpr std::uint8_t telling[]{0,    1,    4,    5,    7,    8,    13,  0x15, 0x25,
@@ -457,12 +468,11 @@ void mutate(std::vector<std::uint8_t> &frame, std::mt19937_64 &random)
         }
     }
     if (random() % 8 == 0)
-        frame.resize(ethernet_least + random() % (frame.size() + 32), static_cast<std::uint8_t>(random()));
+        frame.resize(ethernet_least + random() % (frame.size() + 32),
+                     static_cast<std::uint8_t>(random()));
 }
 
-class steer_like_the_parser : public steer, public ::testing::WithParamInterface<bool>
-{
-};
+class steer_like_the_parser : public steer, public ::testing::WithParamInterface<bool> {};
 
 TEST_P(steer_like_the_parser, on_fifty_thousand_mutated_packets)
 {
@@ -487,7 +497,8 @@ TEST_P(steer_like_the_parser, on_fifty_thousand_mutated_packets)
         ++spread[seen.counter];
     }
     for (unsigned i = 0; i < SP_XDP_STATS; ++i)
-        EXPECT_GT(spread[i], packets / 2000) << "the packets hardly ever reach " << stat_table[i].name;
+        EXPECT_GT(spread[i], packets / 2000)
+            << "the packets hardly ever reach " << stat_table[i].name;
 }
 
 INSTANTIATE_TEST_SUITE_P(in_both_miss_modes, steer_like_the_parser, ::testing::Bool(),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The rules of the tree that a compiler does not check: who may include whom, which folders stay free of the
-// system, what every file begins with, how long it may be, and that the tables are well formed. Each rule is
-// shown a file that breaks it, so that a check that checks nothing fails too.
+// The rules of the tree that a compiler does not check: who may include whom, which folders stay
+// free of the system, what every file begins with, how long it may be, and that the tables are well
+// formed. Each rule is shown a file that breaks it, so that a check that checks nothing fails too.
 #include "sp/abi/names.hpp"
 
 #include <algorithm>
@@ -16,8 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace
-{
+namespace {
 
 namespace fs = std::filesystem;
 using strings = std::vector<std::string>;
@@ -51,8 +50,8 @@ const std::vector<source> &tree()
         for (const char *folder : {"include", "userspace", "bpf", "tests", "bench"})
             for (const auto &entry : fs::recursive_directory_iterator(root() / folder))
                 if (entry.is_regular_file() && kinds.contains(entry.path().extension().string()))
-                    found.push_back(
-                        {fs::relative(entry.path(), root()).generic_string(), content(entry.path())});
+                    found.push_back({fs::relative(entry.path(), root()).generic_string(),
+                                     content(entry.path())});
         return found;
     }();
     return all;
@@ -60,8 +59,8 @@ const std::vector<source> &tree()
 
 // ---- who may include whom ----
 
-// Which part of the tree a file belongs to: a folder of userspace/, or one of abi, public, bpf, root, tests,
-// bench.
+// Which part of the tree a file belongs to: a folder of userspace/, or one of abi, public, bpf,
+// root, tests, bench.
 std::string part_of(const std::string &path)
 {
     const auto below = [&](const std::string &folder) { return path.starts_with(folder + '/'); };
@@ -105,7 +104,8 @@ std::string part_included(const std::string &name)
 {
     if (name.starts_with("sp/"))
         return part_of("include/" + name);
-    for (const char *folder : {"userspace/", "tests/", "bench/"}) // bpf/ is where libbpf has its headers
+    for (const char *folder :
+         {"userspace/", "tests/", "bench/"}) // bpf/ is where libbpf has its headers
         if (name.starts_with(folder))
             return part_of(name);
     return {};
@@ -113,7 +113,8 @@ std::string part_included(const std::string &name)
 
 strings includes_of(const std::string &text)
 {
-    static const std::regex line(R"(^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"])", std::regex::multiline);
+    static const std::regex line(R"(^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"])",
+                                 std::regex::multiline);
     strings names;
     for (std::sregex_iterator at(text.begin(), text.end(), line), end; at != end; ++at)
         names.push_back((*at)[1]);
@@ -159,7 +160,8 @@ strings system_in_pure_code(const source &file)
     strings wrong;
     for (const auto &name : includes_of(file.text))
         if (forbidden.contains(name))
-            wrong.push_back(file.path + ": " + part + " is sans-I/O and may not include <" + name + ">");
+            wrong.push_back(file.path + ": " + part + " is sans-I/O and may not include <" + name +
+                            ">");
     static const std::regex clock(R"(::now\(\))");
     if (std::regex_search(file.text, clock))
         wrong.push_back(file.path + ": " + part + " reads a clock; `now` is handed in");
@@ -171,7 +173,8 @@ strings system_in_pure_code(const source &file)
 strings wrong_shape(const source &file)
 {
     strings wrong;
-    const bool is_c = file.path.ends_with(".h") || file.path.ends_with(".c") || file.path.ends_with(".def");
+    const bool is_c =
+        file.path.ends_with(".h") || file.path.ends_with(".c") || file.path.ends_with(".def");
     const auto first = file.text.substr(0, file.text.find('\n'));
     if (!first.contains("SPDX-License-Identifier: ") || !first.contains("BSD-2-Clause"))
         wrong.push_back(file.path + ": the first line is not the licence line");
@@ -207,9 +210,9 @@ TEST(structure, has_no_include_arrow_that_architecture_does_not_draw)
 
 TEST(structure, notices_a_wrong_arrow)
 {
-    EXPECT_TRUE(
-        wrong_arrows({"userspace/link/x.cpp", "#include \"userspace/link/packet.hpp\"\n#include <vector>\n"})
-            .empty());
+    EXPECT_TRUE(wrong_arrows({"userspace/link/x.cpp",
+                              "#include \"userspace/link/packet.hpp\"\n#include <vector>\n"})
+                    .empty());
     const strings wrong{"userspace/protocol/x.cpp", "userspace/link/x.hpp",
                         "userspace/engine/x.hpp",   "userspace/transport/x.cpp",
                         "userspace/ring/x.hpp",     "include/sp/x.hpp",
@@ -227,8 +230,10 @@ TEST(structure, notices_a_wrong_arrow)
         EXPECT_EQ(wrong_arrows({path, "#include \"" + name + "\"\n"}).size(), 1u)
             << path << " includes " << name;
     }
-    EXPECT_EQ(wrong_arrows({"userspace/somewhere/x.cpp", ""}).size(), 1u) << "a folder that nobody has drawn";
-    EXPECT_EQ(wrong_arrows({"userspace/link/x.cpp", "  #  include <userspace/engine/engine.hpp>\n"}).size(),
+    EXPECT_EQ(wrong_arrows({"userspace/somewhere/x.cpp", ""}).size(), 1u)
+        << "a folder that nobody has drawn";
+    EXPECT_EQ(wrong_arrows({"userspace/link/x.cpp", "  #  include <userspace/engine/engine.hpp>\n"})
+                  .size(),
               1u);
 }
 
@@ -239,8 +244,9 @@ TEST(structure, keeps_the_system_out_of_protocol_link_and_stream)
 
 TEST(structure, notices_a_clock_a_thread_or_a_socket_in_pure_code)
 {
-    for (const char *line : {"#include <thread>\n", "#include <sys/socket.h>\n", "#include <mutex>\n",
-                             "#include <unistd.h>\n", "auto t = std::chrono::steady_clock::now();\n"})
+    for (const char *line :
+         {"#include <thread>\n", "#include <sys/socket.h>\n", "#include <mutex>\n",
+          "#include <unistd.h>\n", "auto t = std::chrono::steady_clock::now();\n"})
         EXPECT_EQ(system_in_pure_code({"userspace/link/x.cpp", line}).size(), 1u) << line;
     EXPECT_TRUE(system_in_pure_code({"userspace/transport/x.cpp", "#include <thread>\n"}).empty());
 }
@@ -256,7 +262,8 @@ TEST(structure, notices_a_file_without_licence_or_guard_or_of_endless_length)
     EXPECT_EQ(wrong_shape({"userspace/x.hpp", licence_line}).size(), 1u);
     EXPECT_EQ(wrong_shape({"userspace/x.cpp", "int x;\n"}).size(), 1u);
     EXPECT_EQ(wrong_shape({"userspace/x.cpp", licence_line + std::string(1000, '\n')}).size(), 1u);
-    EXPECT_EQ(wrong_shape({"include/sp/abi/x.h", licence_line + "\n#ifndef A\n#define B\n"}).size(), 1u);
+    EXPECT_EQ(wrong_shape({"include/sp/abi/x.h", licence_line + "\n#ifndef A\n#define B\n"}).size(),
+              1u);
 }
 
 // ---- the tables ----
@@ -285,8 +292,9 @@ TEST(tables, give_every_counter_a_name_of_its_own_and_say_what_to_do)
         EXPECT_TRUE(names.insert(name).second) << name << " is there twice";
         EXPECT_FALSE(s.what.empty() || s.cure.empty()) << name;
         EXPECT_FALSE(s.what.contains('|') || s.cure.contains('|')) << name;
-        EXPECT_TRUE(std::ranges::all_of(s.name, [](char c) { return c == '_' || (c >= 'a' && c <= 'z'); }))
-            << name;
+        EXPECT_TRUE(std::ranges::all_of(s.name, [](char c) {
+            return c == '_' || (c >= 'a' && c <= 'z');
+        })) << name;
     }
 }
 
@@ -304,8 +312,9 @@ TEST(tables, write_every_row_in_the_one_form)
         }
     EXPECT_EQ(rows, sp::stat_table.size());
     const auto errors = content(root() / "include/sp/abi/errors.def");
-    static const std::regex error_row(R"re(SP_ERROR\((\d{4}), \w+, \d, "[^"]+",\s+"[^"]*",\s+"[^"]*"\))re");
-    const auto found =
-        std::distance(std::sregex_iterator(errors.begin(), errors.end(), error_row), std::sregex_iterator());
+    static const std::regex error_row(
+        R"re(SP_ERROR\((\d{4}), \w+, \d, "[^"]+",\s+"[^"]*",\s+"[^"]*"\))re");
+    const auto found = std::distance(std::sregex_iterator(errors.begin(), errors.end(), error_row),
+                                     std::sregex_iterator());
     EXPECT_EQ(static_cast<std::size_t>(found), sp::error_table.size());
 }

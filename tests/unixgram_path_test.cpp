@@ -7,8 +7,7 @@
 #include <grp.h>
 #include <sys/stat.h>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -20,9 +19,7 @@ unsigned rights_of(const std::string &path)
     return status.st_mode & 0777;
 }
 
-class unixgram_path : public with_unixgram
-{
-};
+class unixgram_path : public with_unixgram {};
 
 TEST_F(unixgram_path, replaces_the_file_that_a_dead_listener_left)
 {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Unix datagrams as a transport: what becomes of what does not belong there, and that a full queue loses
-// nothing.
+// Unix datagrams as a transport: what becomes of what does not belong there, and that a full queue
+// loses nothing.
 #include "tests/support/datagrams.hpp"
 
 #include <random>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -23,9 +22,7 @@ std::size_t descriptors_open()
     return n;
 }
 
-class unixgram_transport : public with_unixgram
-{
-};
+class unixgram_transport : public with_unixgram {};
 
 TEST_F(unixgram_transport, counts_garbage_and_goes_on)
 {
@@ -135,7 +132,8 @@ TEST_F(unixgram_transport, loses_nothing_and_keeps_order_when_the_peers_queue_is
     constexpr std::uint32_t total = 2000;
     std::uint32_t given = 0, got = 0;
     while (got < total) {
-        while (given < total && put(d.transport, d.route, packet_of(SP_OVERHEAD + given % 3000, given)))
+        while (given < total &&
+               put(d.transport, d.route, packet_of(SP_OVERHEAD + given % 3000, given)))
             ++given;
         EXPECT_TRUE(given == total || d.transport.stalled());
         for (const auto &each : receive(listener, 5)) {
@@ -151,9 +149,9 @@ TEST_F(unixgram_transport, loses_nothing_and_keeps_order_when_the_peers_queue_is
     EXPECT_EQ(stats[stat::unixgram_send_failed], 0u);
 }
 
-// The kernel charges what a dialer has not read to the listener's one send buffer, whose end no route can
-// see: a peer that stops reading takes it from all. A socket per peer, as the introduction will hand over, is
-// the cure.
+// The kernel charges what a dialer has not read to the listener's one send buffer, whose end no
+// route can see: a peer that stops reading takes it from all. A socket per peer, as the
+// introduction will hand over, is the cure.
 TEST_F(unixgram_transport, DISABLED_holds_back_only_the_peer_whose_queue_is_full)
 {
     auto listener = listening();

@@ -7,8 +7,7 @@
 #include <random>
 #include <string>
 
-namespace
-{
+namespace {
 
 using sp::errc;
 using sp::io_path;
@@ -114,7 +113,8 @@ TEST(url, is_refused_with_a_cause_and_a_cure)
         const auto u = parse_url(c.text);
         ASSERT_FALSE(u) << c.text;
         EXPECT_EQ(u.error().number(), c.number) << c.text;
-        EXPECT_EQ(u.error().code(), c.number == 2001 ? errc::invalid_address : errc::not_supported) << c.text;
+        EXPECT_EQ(u.error().code(), c.number == 2001 ? errc::invalid_address : errc::not_supported)
+            << c.text;
         EXPECT_TRUE(u.error().what().contains(c.what)) << c.text << " gives " << u.error().what();
         EXPECT_TRUE(u.error().fix().contains(c.fix)) << c.text << " gives " << u.error().fix();
         EXPECT_FALSE(u.error().fix().empty()) << c.text;

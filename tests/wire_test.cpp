@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// docs/wire.md against the compiler: every offset, size, number and verdict that it names is the one of abi/.
+// docs/wire.md against the compiler: every offset, size, number and verdict that it names is the
+// one of abi/.
 #include "sp/abi/maps.h"
 #include "sp/abi/names.hpp"
 #include "sp/abi/wire.h"
@@ -16,15 +17,13 @@
 #include <string>
 #include <vector>
 
-namespace sp
-{
-namespace
-{
+namespace sp {
+namespace {
 
 using cells = std::vector<std::string>;
 
-// The document as table rows, each with the heading above it. Ticks and the blanks around a cell are taken
-// off.
+// The document as table rows, each with the heading above it. Ticks and the blanks around a cell
+// are taken off.
 struct row {
     std::string heading;
     cells cell;
@@ -34,7 +33,8 @@ std::string bare(std::string text)
 {
     std::erase(text, '`');
     const auto first = text.find_first_not_of(' ');
-    return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(' ') - first + 1);
+    return first == std::string::npos ? ""
+                                      : text.substr(first, text.find_last_not_of(' ') - first + 1);
 }
 
 std::vector<row> rows_of_document()
@@ -62,7 +62,8 @@ bool is_number(const std::string &text)
     return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// The rows below the heading that contains `words` whose first cell is a number, or any when it need not be.
+// The rows below the heading that contains `words` whose first cell is a number, or any when it
+// need not be.
 std::vector<cells> table(std::string_view words, std::string_view first_column)
 {
     std::vector<cells> found;
@@ -85,10 +86,10 @@ struct field {
     std::size_t offset, size;
 };
 
-#define FIELD(type, name)                                                                                    \
-    field                                                                                                    \
-    {                                                                                                        \
-        #type, #name, offsetof(type, name), sizeof(type::name)                                               \
+#define FIELD(type, name)                                                                          \
+    field                                                                                          \
+    {                                                                                              \
+        #type, #name, offsetof(type, name), sizeof(type::name)                                     \
     }
 const std::vector<field> fields{FIELD(sp_header, version),
                                 FIELD(sp_header, type),
@@ -170,7 +171,8 @@ TEST(wire_document, gives_every_field_the_offset_and_size_it_has)
     std::map<std::string, std::size_t> covered;
     for (const auto &one : fields) {
         const auto rows = table(one.in, "Offset");
-        const auto found = std::ranges::find(rows, one.name, [](const cells &row) { return row[2]; });
+        const auto found =
+            std::ranges::find(rows, one.name, [](const cells &row) { return row[2]; });
         ASSERT_NE(found, rows.end()) << one.in << "::" << one.name << " is not in the document";
         EXPECT_EQ((*found)[0], std::to_string(one.offset)) << one.in << "::" << one.name;
         EXPECT_EQ((*found)[1], std::to_string(one.size)) << one.in << "::" << one.name;
@@ -190,8 +192,9 @@ TEST(wire_document, names_the_size_of_every_packet_in_its_heading)
         headings.insert(one.heading);
     for (const auto *type : {"sp_cookie", "sp_init", "sp_accept", "sp_refuse", "sp_reset"}) {
         const auto ending = std::string(type) + ", " + std::to_string(sizes.at(type)) + " bytes";
-        EXPECT_TRUE(std::ranges::any_of(headings, [&](const auto &one) { return one.ends_with(ending); }))
-            << ending;
+        EXPECT_TRUE(std::ranges::any_of(headings, [&](const auto &one) {
+            return one.ends_with(ending);
+        })) << ending;
     }
 }
 
@@ -224,9 +227,12 @@ TEST(wire_document, lists_every_reason)
 
 TEST(wire_document, tells_where_sp_begins_in_a_frame)
 {
-    constexpr auto v4 = sizeof(sp_ethernet) + sizeof(sp_ipv4), v6 = sizeof(sp_ethernet) + sizeof(sp_ipv6);
-    const std::map<std::string, std::size_t> begins{
-        {"IPv4", v4}, {"IPv4, UDP", v4 + sizeof(sp_udp)}, {"IPv6", v6}, {"IPv6, UDP", v6 + sizeof(sp_udp)}};
+    constexpr auto v4 = sizeof(sp_ethernet) + sizeof(sp_ipv4),
+                   v6 = sizeof(sp_ethernet) + sizeof(sp_ipv6);
+    const std::map<std::string, std::size_t> begins{{"IPv4", v4},
+                                                    {"IPv4, UDP", v4 + sizeof(sp_udp)},
+                                                    {"IPv6", v6},
+                                                    {"IPv6, UDP", v6 + sizeof(sp_udp)}};
     std::size_t seen = 0;
     for (const auto &[heading, cell] : rows_of_document()) {
         if (!heading.contains("Where it is") || !begins.contains(cell[0]))
@@ -244,7 +250,8 @@ TEST(wire_document, gives_each_counter_of_xdp_its_verdict)
     for (unsigned i = 0; i < SP_XDP_STATS; ++i) {
         const auto &entry = stat_table[i];
         ASSERT_EQ(entry.where, "xdp");
-        const auto found = std::ranges::find(rows, entry.name, [](const cells &row) { return row[0]; });
+        const auto found =
+            std::ranges::find(rows, entry.name, [](const cells &row) { return row[0]; });
         ASSERT_NE(found, rows.end()) << entry.name;
         const auto *verdict = entry.kind == stat_kind::drop   ? "drop"
                               : entry.kind == stat_kind::pass ? "pass"
@@ -263,7 +270,8 @@ TEST(wire_document, computes_what_fits_a_packet)
             return std::to_string(link::message_space(mtu - headers));
         };
         const auto share = [&](std::size_t message) {
-            return std::to_string((mtu - sizeof(sp_ipv4) - SP_OVERHEAD) / link::record_space(message));
+            return std::to_string((mtu - sizeof(sp_ipv4) - SP_OVERHEAD) /
+                                  link::record_space(message));
         };
         EXPECT_EQ(row[1], fits(sizeof(sp_ipv4)));
         EXPECT_EQ(row[2], fits(sizeof(sp_ipv4) + sizeof(sp_udp)));
@@ -272,7 +280,8 @@ TEST(wire_document, computes_what_fits_a_packet)
         EXPECT_EQ(row[5], share(256));
         EXPECT_EQ(row[6], share(1024));
     }
-    static_assert(sizeof(sp_init) + sizeof(sp_ipv4) == 252 && sizeof(sp_init) + sizeof(sp_ipv6) == 272,
+    static_assert(sizeof(sp_init) + sizeof(sp_ipv4) == 252 &&
+                      sizeof(sp_init) + sizeof(sp_ipv6) == 272,
                   "the last paragraph of the document");
 }
 

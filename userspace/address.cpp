@@ -59,23 +59,27 @@ bool is_loopback(const sp_address &a) noexcept
 {
     if (a.family == SP_FAMILY_IPV4)
         return a.bytes[0] == 127;
-    return std::all_of(a.bytes, a.bytes + 15, [](std::uint8_t b) { return b == 0; }) && a.bytes[15] == 1;
+    return std::all_of(a.bytes, a.bytes + 15, [](std::uint8_t b) { return b == 0; }) &&
+           a.bytes[15] == 1;
 }
 
 result<std::string> interface_of(const sp_address &a)
 {
     ifaddrs *list = nullptr;
     if (::getifaddrs(&list) != 0)
-        return std::unexpected(error::numbered(2037, "cannot list the addresses of this host", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot list the addresses of this host", std::strerror(errno)));
     const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owner(list, &::freeifaddrs);
     for (const auto *i = list; i; i = i->ifa_next)
-        if (i->ifa_addr && std::memcmp(address_of(i->ifa_addr).bytes, a.bytes, sizeof a.bytes) == 0 &&
+        if (i->ifa_addr &&
+            std::memcmp(address_of(i->ifa_addr).bytes, a.bytes, sizeof a.bytes) == 0 &&
             address_of(i->ifa_addr).family == a.family)
             return std::string(i->ifa_name);
     if (is_loopback(a)) // all of 127.0.0.0/8 is on lo
         return std::string("lo");
-    return std::unexpected(error::numbered(1011, "no interface of this host has the address " + text_of(a, 0), "",
-                                           "ip addr shows what there is; 0.0.0.0 listens on all"));
+    return std::unexpected(
+        error::numbered(1011, "no interface of this host has the address " + text_of(a, 0), "",
+                        "ip addr shows what there is; 0.0.0.0 listens on all"));
 }
 
 std::string text_of(const sp_address &a, std::uint16_t port)
@@ -88,7 +92,8 @@ std::string text_of(const sp_address &a, std::uint16_t port)
     case SP_FAMILY_IPV6:
         return '[' + std::string(::inet_ntop(AF_INET6, a.bytes, text, sizeof text)) + ']' + number;
     default:
-        return a.length == 0 ? "the listener" : '@' + std::string(reinterpret_cast<const char *>(a.bytes), a.length);
+        return a.length == 0 ? "the listener"
+                             : '@' + std::string(reinterpret_cast<const char *>(a.bytes), a.length);
     }
 }
 

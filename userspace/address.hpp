@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Host names and addresses as people write them, to and from sp_address. Asks the system's resolver and the
-// interfaces of the calling thread's network namespace; may block, so it belongs to set-up only.
+// Host names and addresses as people write them, to and from sp_address. Asks the system's resolver
+// and the interfaces of the calling thread's network namespace; may block, so it belongs to set-up
+// only.
 #pragma once
 
 #include "sp/abi/address.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Any transport, as the engine's one transport type: a switch over the three kinds, decided per call. Part of the
-// composition root; together with an AF_XDP transport it keeps the steering that feeds it.
+// Any transport, as the engine's one transport type: a switch over the three kinds, decided per
+// call. Part of the composition root; together with an AF_XDP transport it keeps the steering that
+// feeds it.
 #pragma once
 
 #include "userspace/engine/transport.hpp"
@@ -32,7 +33,8 @@ public:
     explicit carrier(transport::rawip t) : any_(std::move(t)) {}
     carrier(transport::xdp t, xdp::steering program)
         : program_(std::make_unique<xdp::steering>(std::move(program))), any_(std::move(t))
-    {}
+    {
+    }
 
     template <class Sink>
     std::size_t receive(Sink &&sink, std::size_t n, core::sweep how, std::int64_t now) noexcept
@@ -88,7 +90,8 @@ public:
     {
         return visit([](const auto &t) { return t.certain(); });
     }
-    // A transport whose descriptor costs something while it is watched can be told that nobody sleeps on it.
+    // A transport whose descriptor costs something while it is watched can be told that nobody
+    // sleeps on it.
     void arm() noexcept
     {
         visit([](auto &t) {

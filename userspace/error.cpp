@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The catalogue behind sp::error: texts are looked up here, so that an error on the data path carries none.
+// The catalogue behind sp::error: texts are looked up here, so that an error on the data path
+// carries none.
 #include "sp/error.hpp"
 
 #include <cstdio>
@@ -8,10 +9,12 @@
 namespace sp::inline v1 {
 namespace {
 
-// Codes born without detail have the numbers 2010 and up, in the order of errc; the table's own check is below.
+// Codes born without detail have the numbers 2010 and up, in the order of errc; the table's own
+// check is below.
 constexpr int plain_number_first = 2010;
 
-// By index: a pointer compared with null is no constant expression under the undefined-behaviour sanitizer.
+// By index: a pointer compared with null is no constant expression under the undefined-behaviour
+// sanitizer.
 constexpr std::size_t index_of(int number)
 {
     std::size_t i = 0;
@@ -29,7 +32,8 @@ consteval bool every_code_has_a_plain_entry()
     }
     return true;
 }
-static_assert(every_code_has_a_plain_entry(), "errors.def: 2010 and up must follow the order of the codes");
+static_assert(every_code_has_a_plain_entry(),
+              "errors.def: 2010 and up must follow the order of the codes");
 
 const error_entry &entry_of(int number)
 {
@@ -48,7 +52,8 @@ error error::numbered(int number, std::string what, std::string why, std::string
     if (index_of(number) == error_table.size())
         number = 9001;
     error e(entry_of(number).code);
-    e.detail_ = std::make_shared<const detail>(detail{number, std::move(what), std::move(why), std::move(fix)});
+    e.detail_ = std::make_shared<const detail>(
+        detail{number, std::move(what), std::move(why), std::move(fix)});
     return e;
 }
 
@@ -84,7 +89,8 @@ int complain(const error &e) noexcept
             std::fprintf(stderr, "  %s: %.*s\n", label, static_cast<int>(text.size()), text.data());
     };
     const auto what = e.what();
-    std::fprintf(stderr, "sp: SP%04d %.*s\n", e.number(), static_cast<int>(what.size()), what.data());
+    std::fprintf(stderr, "sp: SP%04d %.*s\n", e.number(), static_cast<int>(what.size()),
+                 what.data());
     line("why", e.why());
     line("fix", e.fix());
     return e.exit_status();

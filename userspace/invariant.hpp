@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// SP_INVARIANT guards what this code promises itself: a failure is a bug of ours, on in release builds too, one line
-// on stderr, then abort. What others send is never asserted. Every folder of userspace/ may include this.
+// SP_INVARIANT guards what this code promises itself: a failure is a bug of ours, on in release
+// builds too, one line on stderr, then abort. What others send is never asserted. Every folder of
+// userspace/ may include this.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +10,8 @@
 
 namespace sp {
 
-[[noreturn]] inline void invariant_failed(const char *condition, const char *file, int line) noexcept
+[[noreturn]] inline void invariant_failed(const char *condition, const char *file,
+                                          int line) noexcept
 {
     std::fprintf(stderr, "sp: SP9001 invariant failed: %s (%s:%d)\n", condition, file, line);
     std::abort();
@@ -17,5 +19,6 @@ namespace sp {
 
 } // namespace sp
 
-#define SP_INVARIANT(condition)                                                                              \
-    (__builtin_expect(!(condition), 0) ? ::sp::invariant_failed(#condition, __FILE__, __LINE__) : (void)0)
+#define SP_INVARIANT(condition)                                                                    \
+    (__builtin_expect(!(condition), 0) ? ::sp::invariant_failed(#condition, __FILE__, __LINE__)    \
+                                       : (void)0)

@@ -12,7 +12,8 @@ namespace sp::inline v1 {
 message::message(message &&other) noexcept
     : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
       body_(std::exchange(other.body_, {})), pipe_(other.pipe_), transport_(other.transport_)
-{}
+{
+}
 
 message &message::operator=(message &&other) noexcept
 {
@@ -39,7 +40,8 @@ message::~message()
 loan::loan(loan &&other) noexcept
     : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
       body_(std::exchange(other.body_, {}))
-{}
+{
+}
 
 loan &loan::operator=(loan &&other) noexcept
 {
@@ -63,7 +65,8 @@ loan::~loan()
 
 request::request(request &&other) noexcept
     : message(static_cast<message &&>(other)), home_(std::move(other.home_)), ticket_(other.ticket_)
-{}
+{
+}
 
 request &request::operator=(request &&other) noexcept
 {
@@ -90,17 +93,19 @@ void request::drop() noexcept
     const auto held = home->home()->claim();
     if (home->unusable())
         return;
-    home->engine().with<protocol::rep_machine>(home->id(), engine_clock::now(), [&](auto &rep, auto &out) {
-        rep.abandon(static_cast<protocol::ticket_id>(ticket_), out);
-        return true;
-    });
+    home->engine().with<protocol::rep_machine>(
+        home->id(), engine_clock::now(), [&](auto &rep, auto &out) {
+            rep.abandon(static_cast<protocol::ticket_id>(ticket_), out);
+            return true;
+        });
 }
 
 namespace {
 
-// Gives the frame to the machine, waiting while the asker's pipe has no room. On an error the frame is released.
-std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held, protocol::ticket_id ticket,
-                           core::frame &f, const wait &how_long)
+// Gives the frame to the machine, waiting while the asker's pipe has no room. On an error the frame
+// is released.
+std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held,
+                           protocol::ticket_id ticket, core::frame &f, const wait &how_long)
 {
     std::optional<errc> refused;
     const auto attempt = [&] {
@@ -109,9 +114,10 @@ std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held, 
             return true;
         }
         const auto now = home.home()->latest(); // only how long a kept reply is kept depends on it
-        refused = home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
-            return rep.reply(ticket, f.id, f.size, now, out);
-        });
+        refused =
+            home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
+                return rep.reply(ticket, f.id, f.size, now, out);
+            });
         return refused != errc::would_block;
     };
     const auto outcome = home.home()->run_until(held, how_long, attempt);
@@ -153,7 +159,8 @@ result<void> request::reply(payload body, wait how_long) &&
     auto f = home_->frame_of(held, body.view(), how_long);
     if (!f)
         return std::unexpected(f.error());
-    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), **f, how_long);
+    const auto refused =
+        answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), **f, how_long);
     held.unlock();
     if (refused && may_try_again(*refused))
         return std::unexpected(*refused);
@@ -177,7 +184,8 @@ result<void> request::reply(sp::loan &&body) &&
         home_->engine().pool().release(f->id);
         return std::unexpected(*why);
     }
-    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), *f, forever);
+    const auto refused =
+        answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), *f, forever);
     held.unlock();
     if (refused)
         drop();

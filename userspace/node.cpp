@@ -25,7 +25,8 @@ std::atomic<std::uint32_t> fork_generation = 0;
 
 void watch_forks() noexcept
 {
-    static const int registered = ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
+    static const int registered =
+        ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
     (void)registered;
 }
 
@@ -57,7 +58,8 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
     auto chosen = options;
     if (const char *word = std::getenv("SP_INSECURE"); word && std::string_view(word) == "1")
         chosen.insecure = true;
-    // A child of fork() leaves the node as it is: its threads, its paths and its peers are the parent's.
+    // A child of fork() leaves the node as it is: its threads, its paths and its peers are the
+    // parent's.
     const auto end = [](node *n) {
         if (!n->forked())
             delete n;
@@ -87,10 +89,12 @@ result<std::shared_ptr<node>> node::shared()
 }
 
 node::node(const engine_options &options, transport::waiter waiter)
-    : options_(options), waiter_(std::move(waiter)), engine_(config_of(options), engine_clock::now()),
-      transports_(engine_, waiter_, options_), fork_generation_(fork_generation.load()),
+    : options_(options), waiter_(std::move(waiter)),
+      engine_(config_of(options), engine_clock::now()), transports_(engine_, waiter_, options_),
+      fork_generation_(fork_generation.load()),
       shares_cpu_(options.waiting != waiting::spin && has_one_cpu())
-{}
+{
+}
 
 node::~node()
 {
@@ -185,7 +189,8 @@ void node::leave(instant now) noexcept
         park_.notify_one();
 }
 
-// Stays awake for a while with the lock, and lends it to whoever asks. Says when the time to sleep has come.
+// Stays awake for a while with the lock, and lends it to whoever asks. Says when the time to sleep
+// has come.
 node::step node::spin(lock &held, instant now, instant spin_until) noexcept
 {
     active_at_ = now;
@@ -216,7 +221,8 @@ void node::sleep(lock &held, instant now, instant until) noexcept
     lead(held, now, until);
 }
 
-// Sleeps for everybody. What came since the last look makes a descriptor readable, so nothing is missed.
+// Sleeps for everybody. What came since the last look makes a descriptor readable, so nothing is
+// missed.
 void node::lead(lock &held, instant now, instant until) noexcept
 {
     leading_ = true;
@@ -235,7 +241,8 @@ void node::keep() noexcept
 {
     auto held = claim();
     while (!stopping_) {
-        if (callers_ > 0 && (leading_ || followers_ > 0)) { // an application's thread sleeps for all
+        if (callers_ > 0 &&
+            (leading_ || followers_ > 0)) { // an application's thread sleeps for all
             keeper_parked_ = true;
             park_.wait(held);
             keeper_parked_ = false;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A node: one engine, the lock that lends it to one thread at a time, and who drives it. The thread inside a call
-// drives (it polls, spins, then sleeps for all); others in a call meanwhile follow, asleep, until their condition may
-// hold or they are needed. While nobody is in a call, the keeper thread drives, so that acknowledgements, keep-alives
-// and new connections go on while the application computes; it leaves at the first call and costs nothing while
-// somebody else drives.
+// A node: one engine, the lock that lends it to one thread at a time, and who drives it. The thread
+// inside a call drives (it polls, spins, then sleeps for all); others in a call meanwhile follow,
+// asleep, until their condition may hold or they are needed. While nobody is in a call, the keeper
+// thread drives, so that acknowledgements, keep-alives and new connections go on while the
+// application computes; it leaves at the first call and costs nothing while somebody else drives.
 //
-// Lock: every member except open(), shared() and the constructor's is used with the lock held, got by claim().
+// Lock: every member except open(), shared() and the constructor's is used with the lock held, got
+// by claim().
 #pragma once
 
 #include "sp/engine.hpp"
@@ -29,9 +30,10 @@ class node {
 public:
     using engine_type = sp::core::engine<carrier>;
 
-    // What a lock holds. A thread that spins with it sees that somebody wants it, wherever that one comes from, and lends
-    // it; who lets go of it and leaves an earlier deadline behind wakes the sleeper. In a child of fork() there is
-    // nothing to take: the owner may be a thread that the child does not have, and every call refuses.
+    // What a lock holds. A thread that spins with it sees that somebody wants it, wherever that one
+    // comes from, and lends it; who lets go of it and leaves an earlier deadline behind wakes the
+    // sleeper. In a child of fork() there is nothing to take: the owner may be a thread that the
+    // child does not have, and every call refuses.
     class gate {
     public:
         explicit gate(node &n) noexcept : node_(&n) {}
@@ -44,7 +46,8 @@ public:
     using lock = std::unique_lock<gate>;
 
     [[nodiscard]] static result<std::shared_ptr<node>> open(const engine_options &options);
-    [[nodiscard]] static result<std::shared_ptr<node>> shared(); // the process's own: made with its first socket
+    [[nodiscard]] static result<std::shared_ptr<node>>
+    shared(); // the process's own: made with its first socket
     node(const engine_options &options, transport::waiter waiter);
     ~node();
 
@@ -55,17 +58,21 @@ public:
     [[nodiscard]] transports &roads() noexcept { return transports_; }
     [[nodiscard]] const engine_options &options() const noexcept { return options_; }
 
-    // Drives or follows until done() holds: nothing, or why it never did (would_block, timed_out, canceled). done()
-    // is called with the lock held, whenever anything may have changed.
+    // Drives or follows until done() holds: nothing, or why it never did (would_block, timed_out,
+    // canceled). done() is called with the lock held, whenever anything may have changed.
     template <class Done>
     [[nodiscard]] std::optional<errc> run_until(lock &held, const wait &how_long, Done done);
 
-    // One turn now, and everybody who waits looks again. For calls that changed something without waiting.
+    // One turn now, and everybody who waits looks again. For calls that changed something without
+    // waiting.
     std::size_t turn(instant now) noexcept;
     std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
     void changed() noexcept;
 
-    [[nodiscard]] instant latest() const noexcept { return latest_; } // of the latest turn; saves reading the clock
+    [[nodiscard]] instant latest() const noexcept
+    {
+        return latest_;
+    } // of the latest turn; saves reading the clock
     [[nodiscard]] instant next_deadline() const noexcept;
     [[nodiscard]] int fd() const noexcept { return waiter_.fd(); }
 
@@ -81,8 +88,12 @@ public:
 private:
     enum class step : bool { again, sleep };
 
-    [[nodiscard]] bool contended() const noexcept { return wanting_.load(std::memory_order_relaxed) > 0; }
-    // Between two looks. A thread that may use one CPU only lets others have it: the peer may be waiting for it.
+    [[nodiscard]] bool contended() const noexcept
+    {
+        return wanting_.load(std::memory_order_relaxed) > 0;
+    }
+    // Between two looks. A thread that may use one CPU only lets others have it: the peer may be
+    // waiting for it.
     void relax() const noexcept
     {
         if (shares_cpu_)
@@ -111,17 +122,17 @@ private:
     std::uint32_t fork_generation_;
     bool shares_cpu_; // and nobody asked to spin whatever it costs
 
-    bool leading_ = false;        // somebody sleeps in waiter_
-    bool keeper_leads_ = false;   // and it is the keeper
+    bool leading_ = false;      // somebody sleeps in waiter_
+    bool keeper_leads_ = false; // and it is the keeper
     bool keeper_parked_ = false;
     bool stopping_ = false;
     bool look_everywhere_ = true; // the next turn is a full sweep
     int followers_ = 0;
-    int callers_ = 0;             // threads inside run_until
+    int callers_ = 0; // threads inside run_until
     instant latest_{};
     instant wakes_at_ = instant::max(); // when the sleeper wakes by itself
-    instant full_at_{};           // the latest full sweep
-    instant active_at_{};         // the latest turn of an application's thread
+    instant full_at_{};                 // the latest full sweep
+    instant active_at_{};               // the latest turn of an application's thread
     std::condition_variable_any follow_, park_;
     std::jthread keeper_;
 };
@@ -149,10 +160,12 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
         });
         held.lock();
     }
-    static constexpr auto spin_time = std::chrono::microseconds(50); // about two wake-ups from another CPU
+    static constexpr auto spin_time =
+        std::chrono::microseconds(50); // about two wake-ups from another CPU
     enter(now);
     std::optional<errc> outcome;
-    // The clock costs as much as a look at the rings, so it is read once in so many looks that found nothing.
+    // The clock costs as much as a look at the rings, so it is read once in so many looks that
+    // found nothing.
     static constexpr int looks_per_clock = 8;
     int looks = 0;
     auto spin_until = options_.waiting == waiting::block ? now : now + spin_time;

@@ -13,8 +13,8 @@ using protocol::rep_machine;
 result<rep> rep::open(const options &o)
 {
     if (o.on_no_peer || o.resend_time || o.request_deadline)
-        return std::unexpected(
-            error::numbered(2008, "on_no_peer, resend_time and request_deadline are read by req only"));
+        return std::unexpected(error::numbered(
+            2008, "on_no_peer, resend_time and request_deadline are read by req only"));
     protocol::rep_options machine;
     if (o.ttl_max && (*o.ttl_max < 1 || *o.ttl_max > 15))
         return std::unexpected(error::numbered(2008, "ttl_max is from 1 to 15"));
@@ -37,8 +37,8 @@ namespace {
 
 std::optional<request> take(const std::shared_ptr<socket_core> &core)
 {
-    const auto taken =
-        core->engine().with<rep_machine>(core->id(), core->home()->latest(), [](auto &m, auto &out) { return m.take(out); });
+    const auto taken = core->engine().with<rep_machine>(
+        core->id(), core->home()->latest(), [](auto &m, auto &out) { return m.take(out); });
     if (!taken)
         return std::nullopt;
     auto &f = core->engine().pool()[taken->frame];

@@ -22,7 +22,8 @@ context_id name_of(std::uint32_t context)
 }
 
 // Hands the frame to the context; on an error the frame is released.
-std::optional<error> give(socket_core &core, context_id context, core::frame &f, const wait &how_long)
+std::optional<error> give(socket_core &core, context_id context, core::frame &f,
+                          const wait &how_long)
 {
     auto &engine = core.engine();
     if (how_long.never() && !core.machine<req_machine>().send_ready(f.size)) {
@@ -45,9 +46,10 @@ std::optional<error> give(socket_core &core, context_id context, core::frame &f,
     const auto size = f.size;
     engine.pool().release(f.id);
     if (*refused == errc::message_too_large)
-        return error::numbered(2007, "a message of " + std::to_string(size) + " bytes is too large",
-                               "no peer of this socket takes one of this size; between hosts this version sends what "
-                               "fits a packet");
+        return error::numbered(
+            2007, "a message of " + std::to_string(size) + " bytes is too large",
+            "no peer of this socket takes one of this size; between hosts this version sends what "
+            "fits a packet");
     return error(*refused);
 }
 
@@ -59,7 +61,8 @@ void withdraw(socket_core &core, context_id context)
     });
 }
 
-result<void> send_frame(socket_core &core, lock &held, context_id context, core::frame &f, const wait &how_long)
+result<void> send_frame(socket_core &core, lock &held, context_id context, core::frame &f,
+                        const wait &how_long)
 {
     if (auto refused = give(core, context, f, how_long))
         return std::unexpected(*refused);
@@ -97,8 +100,8 @@ result<message> receive(socket_core &core, lock &held, context_id context, const
             return true;
         auto &m = core.machine<req_machine>();
         const auto state = m.state(context);
-        return m.serial(context) != serial || state == request_state::ready || state == request_state::failed ||
-               state == request_state::idle;
+        return m.serial(context) != serial || state == request_state::ready ||
+               state == request_state::failed || state == request_state::idle;
     });
     if (core.closed())
         return std::unexpected(errc::closed);
@@ -132,10 +135,11 @@ public:
     ~borrowed_context()
     {
         if (id_ && !core_.closed())
-            core_.engine().with<req_machine>(core_.id(), core_.home()->latest(), [&](auto &m, auto &out) {
-                m.close_context(*id_, out);
-                return true;
-            });
+            core_.engine().with<req_machine>(core_.id(), core_.home()->latest(),
+                                             [&](auto &m, auto &out) {
+                                                 m.close_context(*id_, out);
+                                                 return true;
+                                             });
     }
     [[nodiscard]] const std::optional<context_id> &id() const noexcept { return id_; }
 
@@ -145,7 +149,8 @@ private:
 };
 
 // Send and receive under one wait.
-result<message> ask(socket_core &core, lock &held, context_id context, core::frame &f, const wait &how_long)
+result<message> ask(socket_core &core, lock &held, context_id context, core::frame &f,
+                    const wait &how_long)
 {
     const wait both(how_long.deadline(engine_clock::now()), how_long.stop());
     if (auto sent = send_frame(core, held, context, f, how_long.never() ? how_long : both); !sent)
@@ -160,14 +165,16 @@ result<message> ask(socket_core &core, lock &held, context_id context, core::fra
 result<req> req::open(const options &o)
 {
     if (o.ttl_max || o.dedupe_time || o.reply_cache_bytes)
-        return std::unexpected(error::numbered(2008, "ttl_max, dedupe_time and reply_cache_bytes are read by rep only"));
+        return std::unexpected(error::numbered(
+            2008, "ttl_max, dedupe_time and reply_cache_bytes are read by rep only"));
     using namespace std::chrono_literals;
-    const auto out_of_range = [](const std::optional<std::chrono::nanoseconds> &d, bool zero_is_off) {
+    const auto out_of_range = [](const std::optional<std::chrono::nanoseconds> &d,
+                                 bool zero_is_off) {
         return d && *d < 1ms && !(zero_is_off && d->count() == 0);
     };
     if (out_of_range(o.resend_time, true) || out_of_range(o.request_deadline, false))
-        return std::unexpected(
-            error::numbered(2008, "resend_time is 0 or at least 1 ms, request_deadline at least 1 ms"));
+        return std::unexpected(error::numbered(
+            2008, "resend_time is 0 or at least 1 ms, request_deadline at least 1 ms"));
     protocol::req_options machine;
     machine.resend_time = o.resend_time.value_or(machine.resend_time);
     machine.request_deadline = o.request_deadline.value_or(machine.request_deadline);
@@ -228,8 +235,8 @@ result<req_context> req::open_context()
     const auto held = core_->home()->claim();
     if (auto why = core_->unusable())
         return std::unexpected(*why);
-    const auto id = core_->engine().with<req_machine>(core_->id(), engine_clock::now(),
-                                                      [](auto &m, auto &) { return m.open_context(); });
+    const auto id = core_->engine().with<req_machine>(
+        core_->id(), engine_clock::now(), [](auto &m, auto &) { return m.open_context(); });
     if (!id)
         return std::unexpected(error::numbered(2031, "no more than 4096 contexts on one socket"));
     return req_context(core_, static_cast<std::uint32_t>(*id));

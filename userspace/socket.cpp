@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The composition root of a socket: options, endpoints, peers and the end. Here protocol, engine and transport are
-// named together; the calls of the roles are in req.cpp and rep.cpp.
+// The composition root of a socket: options, endpoints, peers and the end. Here protocol, engine
+// and transport are named together; the calls of the roles are in req.cpp and rep.cpp.
 #include "userspace/socket_core.hpp"
 
 #include "userspace/address.hpp"
@@ -55,16 +55,20 @@ std::string name_of(protocol::role role)
 
 std::string_view transport_name(carrier &c)
 {
-    return c.as<transport::unixgram>() ? "unixgram" : c.as<transport::xdp>() ? "ip/xdp" : "ip/kernel";
+    return c.as<transport::unixgram>() ? "unixgram"
+           : c.as<transport::xdp>()    ? "ip/xdp"
+                                       : "ip/kernel";
 }
 
 } // namespace
 
-socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role)
-    : node_(std::move(n)), id_(id), role_(role), linger_(o.linger.value_or(std::chrono::seconds(1))),
-      ipc_mode_(o.ipc_mode.value_or(0600)),
+socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o,
+                         protocol::role role)
+    : node_(std::move(n)), id_(id), role_(role),
+      linger_(o.linger.value_or(std::chrono::seconds(1))), ipc_mode_(o.ipc_mode.value_or(0600)),
       message_max_(static_cast<std::uint32_t>(o.message_max.value_or(1 << 20)))
-{}
+{
+}
 
 std::optional<errc> socket_core::unusable() const noexcept
 {
@@ -165,13 +169,16 @@ error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) 
     switch (f.code) {
     case errc::connection_refused:
         if (f.reason == SP_REASON_NO_LISTENER)
-            return error::numbered(2003, "nobody listens at " + at, "the host answered that nobody serves this port");
-        return error::numbered(2003, "nobody listens at " + at,
-                               local ? "the path is missing, or its owner is gone"
-                                     : "the host answered that it knows nothing of this protocol: no sp runs there");
+            return error::numbered(2003, "nobody listens at " + at,
+                                   "the host answered that nobody serves this port");
+        return error::numbered(
+            2003, "nobody listens at " + at,
+            local ? "the path is missing, or its owner is gone"
+                  : "the host answered that it knows nothing of this protocol: no sp runs there");
     case errc::protocol_mismatch:
-        return error::numbered(2004, "the peer at " + at + " is a " + role_name(f.peer_protocol) + ", this is a " +
-                                         name_of(role_) + ", which needs a " + name_of(peer_of(role_)));
+        return error::numbered(2004, "the peer at " + at + " is a " + role_name(f.peer_protocol) +
+                                         ", this is a " + name_of(role_) + ", which needs a " +
+                                         name_of(peer_of(role_)));
     case errc::rejected:
         if (f.reason == SP_REASON_AUTH)
             return error::numbered(3003, at + " refused: keys or plaintext do not agree");
@@ -179,16 +186,20 @@ error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) 
     case errc::version_mismatch:
         return error::numbered(2036, at + " speaks another version of the packet", f.text);
     case errc::permission_denied:
-        return error::numbered(2022, "cannot reach " + at, "its path may not be written by this user",
+        return error::numbered(2022, "cannot reach " + at,
+                               "its path may not be written by this user",
                                "the listener's ipc_mode decides who may come");
     case errc::timed_out:
-        return error::numbered(2011, "no answer from " + at,
-                               local ? "" : "the host is down, nothing listens there, or something drops IP protocol " +
-                                               std::to_string(node_->options().ip_protocol));
+        return error::numbered(
+            2011, "no answer from " + at,
+            local ? ""
+                  : "the host is down, nothing listens there, or something drops IP protocol " +
+                        std::to_string(node_->options().ip_protocol));
     case errc::unreachable:
         return error::numbered(1023, "no way to " + at);
     default:
-        return error::numbered(error(f.code).number(), at + ": " + std::string(describe(f.code).text),
+        return error::numbered(error(f.code).number(),
+                               at + ": " + std::string(describe(f.code).text),
                                f.text.empty() ? std::string(link::describe(f.reason)) : f.text);
     }
 }
@@ -229,8 +240,8 @@ result<void> socket_core::wait_peers(std::size_t count, const wait &how_long)
     auto held = node_->claim();
     if (auto why = unusable())
         return std::unexpected(*why);
-    const auto outcome =
-        node_->run_until(held, how_long, [&] { return closed_ || engine().find(id_)->peers >= count; });
+    const auto outcome = node_->run_until(
+        held, how_long, [&] { return closed_ || engine().find(id_)->peers >= count; });
     if (closed_)
         return std::unexpected(errc::closed);
     if (outcome)
@@ -274,7 +285,8 @@ void socket_core::admit(std::move_only_function<bool(const sp::pipe_info &)> dec
     const auto held = node_->claim();
     if (closed_)
         return;
-    engine().find(id_)->admit = [this, decide = std::move(decide)](const core::candidate &c) mutable {
+    engine().find(id_)->admit = [this,
+                                 decide = std::move(decide)](const core::candidate &c) mutable {
         sp::pipe_info info;
         info.transport = transport_name(engine().transport_at(c.transport));
         info.peer = text_of(c.address, c.port);
@@ -289,8 +301,9 @@ void socket_core::admit(std::move_only_function<bool(const sp::pipe_info &)> dec
 result<core::frame *> socket_core::frame_for(lock &held, std::size_t size, const wait &how_long)
 {
     if (size > message_max_)
-        return std::unexpected(error::numbered(2007, "a message of " + std::to_string(size) + " bytes is too large",
-                                               "message_max is " + std::to_string(message_max_) + " here"));
+        return std::unexpected(
+            error::numbered(2007, "a message of " + std::to_string(size) + " bytes is too large",
+                            "message_max is " + std::to_string(message_max_) + " here"));
     auto *f = engine().pool().allocate(size);
     if (f)
         return f;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What is behind every socket object: its place in a node's engine, its endpoints, and the calls that all roles share.
-// Owned by the socket object, its contexts and its unanswered requests together; closed once, by whoever is first.
-// Calls take the node's lock themselves unless they are handed it.
+// What is behind every socket object: its place in a node's engine, its endpoints, and the calls
+// that all roles share. Owned by the socket object, its contexts and its unanswered requests
+// together; closed once, by whoever is first. Calls take the node's lock themselves unless they are
+// handed it.
 #pragma once
 
 #include "sp/socket.hpp"
@@ -20,9 +21,11 @@ public:
 
     socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role);
 
-    // Makes the engine's part by `open(engine, socket options)`, dials and listens as the options say.
+    // Makes the engine's part by `open(engine, socket options)`, dials and listens as the options
+    // say.
     template <class Open>
-    [[nodiscard]] static result<std::shared_ptr<socket_core>> open(const options &o, protocol::role role, Open &&open);
+    [[nodiscard]] static result<std::shared_ptr<socket_core>>
+    open(const options &o, protocol::role role, Open &&open);
 
     [[nodiscard]] result<endpoint_id> dial(std::string_view text);
     [[nodiscard]] result<endpoint_id> dial(std::string_view text, const wait &first_connection);
@@ -50,7 +53,8 @@ public:
         return std::get<Machine>(engine().find(id_)->machine);
     }
     // A frame holding `body`; waits while memory_max is reached.
-    [[nodiscard]] result<core::frame *> frame_for(lock &held, std::size_t size, const wait &how_long);
+    [[nodiscard]] result<core::frame *> frame_for(lock &held, std::size_t size,
+                                                  const wait &how_long);
     [[nodiscard]] result<core::frame *> frame_of(lock &held, bytes body, const wait &how_long);
 
 private:
@@ -79,7 +83,8 @@ private:
 struct access {
     // A message over a frame whose one reference it takes.
     template <class Message>
-    static void fill(Message &m, const std::shared_ptr<node> &home, core::frame &f, core::pipe_id pipe)
+    static void fill(Message &m, const std::shared_ptr<node> &home, core::frame &f,
+                     core::pipe_id pipe)
     {
         m.node_ = home;
         m.frame_ = &f;
@@ -116,7 +121,8 @@ struct access {
 };
 
 template <class Open>
-result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protocol::role role, Open &&open)
+result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protocol::role role,
+                                                       Open &&open)
 {
     auto home = o.on ? result<std::shared_ptr<node>>(access::node_of(*o.on)) : node::shared();
     if (!home)
@@ -133,7 +139,8 @@ result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protoco
     if (o.linger && (*o.linger < std::chrono::seconds(0) || *o.linger > std::chrono::hours(1)))
         return std::unexpected(error::numbered(2008, "linger is from 0 to 1 hour"));
     if (o.ipc_mode && (*o.ipc_mode & ~0777u) != 0)
-        return std::unexpected(error::numbered(2008, "ipc_mode is made of the nine rights of a file: 0 to 0777"));
+        return std::unexpected(
+            error::numbered(2008, "ipc_mode is made of the nine rights of a file: 0 to 0777"));
     take(shaping.message_max, o.message_max);
     take(shaping.pipes_max, o.pipes_max);
     take(shaping.connect_timeout, o.connect_timeout);
@@ -145,9 +152,9 @@ result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protoco
     if (shaping.connect_timeout < 1ms || shaping.reconnect_min < 1ms ||
         shaping.reconnect_max < shaping.reconnect_min || shaping.keepalive_interval < 10ms ||
         shaping.peer_timeout < 50ms)
-        return std::unexpected(error::numbered(
-            2008, "a duration is out of its range",
-            "least: connect_timeout and reconnect_min 1 ms, keepalive_interval 10 ms, peer_timeout 50 ms"));
+        return std::unexpected(error::numbered(2008, "a duration is out of its range",
+                                               "least: connect_timeout and reconnect_min 1 ms, "
+                                               "keepalive_interval 10 ms, peer_timeout 50 ms"));
     std::optional<core::socket_id> id;
     {
         const auto held = (*home)->claim();

@@ -29,8 +29,9 @@ result<void> transports::may_use_ip(const url &u) const
 {
     if (options_->insecure)
         return {};
-    return std::unexpected(error::numbered(3001, "ip://" + u.host + ':' + std::to_string(u.port) +
-                                                     " needs keys, or a word that plaintext is meant"));
+    return std::unexpected(
+        error::numbered(3001, "ip://" + u.host + ':' + std::to_string(u.port) +
+                                  " needs keys, or a word that plaintext is meant"));
 }
 
 transports::road *transports::find(std::size_t slot) noexcept
@@ -57,7 +58,8 @@ result<transports::road *> transports::add(carrier c, scheme what, std::string i
         engine_->remove_transport(slot);
         return std::unexpected(watched.error());
     }
-    return &roads_.emplace_back(road{.slot = slot, .what = what, .interface = std::move(interface)});
+    return &roads_.emplace_back(
+        road{.slot = slot, .what = what, .interface = std::move(interface)});
 }
 
 result<transports::road *> transports::open_kernel()
@@ -65,8 +67,8 @@ result<transports::road *> transports::open_kernel()
     for (auto &r : roads_)
         if (r.what == scheme::ip && r.interface.empty())
             return &r;
-    auto opened = transport::rawip::open({.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd},
-                                         engine_->stats());
+    auto opened = transport::rawip::open(
+        {.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd}, engine_->stats());
     if (!opened)
         return std::unexpected(opened.error());
     return add(carrier(std::move(*opened)), scheme::ip, "");
@@ -88,7 +90,9 @@ result<transports::road *> transports::open_xdp(const url &u, const std::string 
     transport::xdp_options wanted;
     wanted.interface = interface;
     wanted.ifindex = program->ifindex();
-    wanted.maps = {.xsks_fd = program->xsks_fd(), .ports_fd = program->ports_fd(), .local_fd = program->local_fd()};
+    wanted.maps = {.xsks_fd = program->xsks_fd(),
+                   .ports_fd = program->ports_fd(),
+                   .local_fd = program->local_fd()};
     wanted.frames = options_->frames;
     wanted.native = program->attached_mode() == xdp::mode::native;
     wanted.kernel = {.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd};
@@ -104,9 +108,9 @@ result<transports::road *> transports::ip_road(const url &u, const std::string &
     if (u.io == io_path::kernel || (u.io == io_path::automatic && interface.empty()))
         return open_kernel();
     if (interface.empty())
-        return std::unexpected(error::numbered(2001, "io=xdp needs one interface",
-                                               "the address does not name one of this host",
-                                               "add &if=IFACE, or give the interface's own address"));
+        return std::unexpected(error::numbered(
+            2001, "io=xdp needs one interface", "the address does not name one of this host",
+            "add &if=IFACE, or give the interface's own address"));
     auto fast = open_xdp(u, interface);
     if (fast || u.io == io_path::xdp)
         return fast;
@@ -154,7 +158,8 @@ result<place> transports::listen(const url &u, unsigned mode)
         return std::unexpected(added.error());
     }
     ++(*r)->users;
-    return place{.slot = (*r)->slot, .local_port = port, .shown = "ip://" + text_of(*address, port)};
+    return place{
+        .slot = (*r)->slot, .local_port = port, .shown = "ip://" + text_of(*address, port)};
 }
 
 result<place> transports::dial(const url &u)
@@ -180,8 +185,9 @@ result<place> transports::dial(const url &u)
     if (!address)
         return std::unexpected(address.error());
     if (is_any(*address) || u.port == 0)
-        return std::unexpected(error::numbered(2001, "ip://" + text_of(*address, u.port) + " cannot be dialed", "",
-                                               "dial the address and port that the listener has"));
+        return std::unexpected(
+            error::numbered(2001, "ip://" + text_of(*address, u.port) + " cannot be dialed", "",
+                            "dial the address and port that the listener has"));
     std::string interface = u.interface;
     if (interface.empty() && u.io != io_path::kernel) {
         auto routes = transport::nexthop::open();
@@ -189,7 +195,8 @@ result<place> transports::dial(const url &u)
             return std::unexpected(routes.error());
         const auto hop = routes->resolve(*address, {});
         if (!hop && u.io == io_path::xdp)
-            return std::unexpected(error::numbered(1023, "no route to " + u.host, text_of_error(hop.error())));
+            return std::unexpected(
+                error::numbered(1023, "no route to " + u.host, text_of_error(hop.error())));
         if (hop && !hop->local) // this host itself: packets never leave, XDP never sees them
             interface = interface_name(hop->oif);
     }
@@ -237,7 +244,8 @@ void transports::disarm() noexcept
 
 bool transports::stalled() const noexcept
 {
-    return std::ranges::any_of(roads_, [&](const road &r) { return engine_->transport_at(r.slot).stalled(); });
+    return std::ranges::any_of(
+        roads_, [&](const road &r) { return engine_->transport_at(r.slot).stalled(); });
 }
 
 } // namespace sp

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The transports of one node: which one a URL needs, made once, shared by the sockets that use it, closed with the last.
-// This is where ip:// chooses between AF_XDP and the kernel: io=auto takes AF_XDP where the program is loaded on the
-// interface that leads there and this process may use it; io=xdp demands it, and attaches the program for as long as
-// the process lives if nobody has; io=kernel never looks. It never loads anything that stays.
+// The transports of one node: which one a URL needs, made once, shared by the sockets that use it,
+// closed with the last. This is where ip:// chooses between AF_XDP and the kernel: io=auto takes
+// AF_XDP where the program is loaded on the interface that leads there and this process may use it;
+// io=xdp demands it, and attaches the program for as long as the process lives if nobody has;
+// io=kernel never looks. It never loads anything that stays.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -32,7 +33,8 @@ public:
 
     transports(engine_type &e, transport::waiter &w, const engine_options &options) noexcept
         : engine_(&e), waiter_(&w), options_(&options)
-    {}
+    {
+    }
 
     // Each successful call is undone by one leave() with the same place.
     [[nodiscard]] result<place> listen(const url &u, unsigned mode);
@@ -44,8 +46,8 @@ public:
     void disarm() noexcept; // and is awake again
 
 private:
-    // One transport in use. An AF_XDP transport also serves what reaches its host by other interfaces, through the
-    // raw socket beside it.
+    // One transport in use. An AF_XDP transport also serves what reaches its host by other
+    // interfaces, through the raw socket beside it.
     struct road {
         std::size_t slot;
         scheme what;

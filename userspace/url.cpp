@@ -66,14 +66,16 @@ result<void> read_key(url &u, std::string_view key, std::string_view value)
     }
     if (key == "if") {
         if (value.empty() || value.size() > 15)
-            return bad("the name of an interface has 1 to 15 characters", "if=" + std::string(value));
+            return bad("the name of an interface has 1 to 15 characters",
+                       "if=" + std::string(value));
         u.interface = value;
         return {};
     }
     if (key == "encap" && value == "udp")
-        return std::unexpected(error::numbered(2025, "encap=udp is not in this version",
-                                               "the XDP program steers such packets, the link does not send them yet",
-                                               "leave it out"));
+        return std::unexpected(
+            error::numbered(2025, "encap=udp is not in this version",
+                            "the XDP program steers such packets, the link does not send them yet",
+                            "leave it out"));
     if (key == "encap")
         return unknown("value of encap", value, {"udp"});
     return unknown("query key", key, {"io", "if", "encap"});
@@ -86,7 +88,9 @@ result<void> read_query(url &u, std::string_view query)
         const auto pair = query.substr(0, end);
         query.remove_prefix(std::min(end + 1, query.size()));
         const auto equals = std::min(pair.find('='), pair.size());
-        if (auto read = read_key(u, pair.substr(0, equals), pair.substr(std::min(equals + 1, pair.size()))); !read)
+        if (auto read =
+                read_key(u, pair.substr(0, equals), pair.substr(std::min(equals + 1, pair.size())));
+            !read)
             return read;
     }
     return {};
@@ -103,15 +107,18 @@ result<url> parse_ip(std::string_view rest, std::string_view text)
     const auto colon = rest.rfind(':');
     const bool bracketed = rest.starts_with('[');
     if (colon == std::string_view::npos || (bracketed && (colon == 0 || rest[colon - 1] != ']')))
-        return bad("no port in " + quoted(text), "", "write ip://HOST:PORT, an IPv6 address in brackets");
+        return bad("no port in " + quoted(text), "",
+                   "write ip://HOST:PORT, an IPv6 address in brackets");
     auto host = rest.substr(0, colon);
     const auto port = rest.substr(colon + 1);
     if (bracketed)
         host = host.substr(1, host.size() - 2);
     else if (host.contains(':'))
-        return bad("an IPv6 address needs brackets: " + quoted(text), "", "write ip://[ADDRESS]:PORT");
+        return bad("an IPv6 address needs brackets: " + quoted(text), "",
+                   "write ip://[ADDRESS]:PORT");
     if (host.empty())
-        return bad("no host in " + quoted(text), "", "write ip://0.0.0.0:PORT to listen on every address");
+        return bad("no host in " + quoted(text), "",
+                   "write ip://0.0.0.0:PORT to listen on every address");
     const auto parsed = std::from_chars(port.data(), port.data() + port.size(), u.port);
     if (port.empty() || parsed.ec != std::errc{} || parsed.ptr != port.data() + port.size())
         return bad(quoted(port) + " is not a port", "a port is a number from 0 to 65535",
@@ -147,14 +154,18 @@ result<url> parse_url(std::string_view text)
         return parse_ip(rest, text);
     if (name == "unixgram") {
         if (rest.contains('?'))
-            return bad("unixgram takes no query", std::string(text), "leave out everything from the question mark on");
+            return bad("unixgram takes no query", std::string(text),
+                       "leave out everything from the question mark on");
         if (!rest.starts_with('/'))
-            return bad("unixgram needs an absolute path: " + quoted(text), "", "write unixgram:///path");
-        return url{.scheme = scheme::unixgram, .path = std::string(rest), .host = {}, .interface = {}};
+            return bad("unixgram needs an absolute path: " + quoted(text), "",
+                       "write unixgram:///path");
+        return url{
+            .scheme = scheme::unixgram, .path = std::string(rest), .host = {}, .interface = {}};
     }
     if (name == "ipc" || name == "abstract" || name == "tcp")
-        return std::unexpected(error::numbered(2025, std::string(name) + ":// is not in this version",
-                                               "streams towards NNG come in a later one", "use ip:// or unixgram://"));
+        return std::unexpected(
+            error::numbered(2025, std::string(name) + ":// is not in this version",
+                            "streams towards NNG come in a later one", "use ip:// or unixgram://"));
     return unknown("transport", name, {"ip", "unixgram", "ipc", "abstract", "tcp"});
 }
 

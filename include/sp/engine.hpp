@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The engine behind sockets, for programs that want their own: another namespace, another way of waiting, or a loop of
-// their own. Programs that do not care never name it: the process's own is made with the first socket and gone with
-// the last.
+// The engine behind sockets, for programs that want their own: another namespace, another way of
+// waiting, or a loop of their own. Programs that do not care never name it: the process's own is
+// made with the first socket and gone with the last.
 #pragma once
 
 #include "sp/error.hpp"
@@ -20,7 +20,8 @@ public:
     // Sockets opened on it keep it alive. Errors: limit_reached (descriptors).
     [[nodiscard]] static result<engine> open(const engine_options &options = {});
 
-    // For driver::manual: moves what can be moved, never blocks; how much was done. Any thread, one at a time.
+    // For driver::manual: moves what can be moved, never blocks; how much was done. Any thread, one
+    // at a time.
     std::size_t poll(instant now) noexcept;
     // When poll() must be called next even if fd() stays silent.
     [[nodiscard]] instant next_deadline() const noexcept;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Messages and what they are made of. A message owns its buffer: body() stays valid until the message is destroyed,
-// also across further receives and after its socket has closed. Buffers are a bounded pool: who keeps many messages
-// pushes back on the peers. A message, a loan or a request is used by one thread at a time.
+// Messages and what they are made of. A message owns its buffer: body() stays valid until the
+// message is destroyed, also across further receives and after its socket has closed. Buffers are a
+// bounded pool: who keeps many messages pushes back on the peers. A message, a loan or a request is
+// used by one thread at a time.
 #pragma once
 
 #include "sp/error.hpp"
@@ -22,13 +23,17 @@ using bytes = std::span<const std::byte>;
 // Names a connection; 0 is none.
 enum class pipe_id : std::uint32_t {};
 
-// What can be sent: bytes, a string or a literal. A view: the caller keeps the memory until the call returns.
+// What can be sent: bytes, a string or a literal. A view: the caller keeps the memory until the
+// call returns.
 class payload {
 public:
-    payload(bytes b) noexcept : bytes_(b) {}                                      // NOLINT(google-explicit-constructor)
-    payload(std::string_view s) noexcept : bytes_(std::as_bytes(std::span(s))) {} // NOLINT(google-explicit-constructor)
-    payload(const std::string &s) noexcept : payload(std::string_view(s)) {}      // NOLINT(google-explicit-constructor)
-    payload(const char *s) noexcept : payload(std::string_view(s)) {}             // NOLINT(google-explicit-constructor)
+    payload(bytes b) noexcept : bytes_(b) {} // NOLINT(google-explicit-constructor)
+    payload(std::string_view s) noexcept
+        : bytes_(std::as_bytes(std::span(s))) {} // NOLINT(google-explicit-constructor)
+    payload(const std::string &s) noexcept
+        : payload(std::string_view(s)) {} // NOLINT(google-explicit-constructor)
+    payload(const char *s) noexcept
+        : payload(std::string_view(s)) {} // NOLINT(google-explicit-constructor)
 
     [[nodiscard]] bytes view() const noexcept { return bytes_; }
 
@@ -56,7 +61,10 @@ public:
     }
     [[nodiscard]] std::size_t size() const noexcept { return body_.size(); }
     [[nodiscard]] pipe_id pipe() const noexcept { return pipe_; } // that it came by
-    [[nodiscard]] std::string_view transport() const noexcept { return transport_; } // ip/xdp, ip/kernel, unixgram
+    [[nodiscard]] std::string_view transport() const noexcept
+    {
+        return transport_;
+    } // ip/xdp, ip/kernel, unixgram
 
 private:
     friend struct detail::access;
@@ -91,8 +99,8 @@ private:
     std::span<std::byte> body_;
 };
 
-// A received request: it carries its way home and is answered at most once, from any thread, in any order. Dropping
-// it unanswered is legal: the asker times out or asks again.
+// A received request: it carries its way home and is answered at most once, from any thread, in any
+// order. Dropping it unanswered is legal: the asker times out or asks again.
 class request : public message {
 public:
     request() noexcept = default;
@@ -102,9 +110,9 @@ public:
 
     [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = forever);
 
-    // Sends the answer. Waits while the asker's pipe has no room. An error other than timed_out, would_block or
-    // canceled ends the request; after those three the same request may be answered again. An asker that went away
-    // is success, and counted.
+    // Sends the answer. Waits while the asker's pipe has no room. An error other than timed_out,
+    // would_block or canceled ends the request; after those three the same request may be answered
+    // again. An asker that went away is success, and counted.
     [[nodiscard]] result<void> reply(payload body, wait how_long = forever) &&;
     [[nodiscard]] result<void> reply(sp::loan &&body) &&;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// REP: receives requests and answers each of them, in any order, from any thread. Requests of many peers are taken in
-// turn; a peer that asks faster than it is answered is held back by credit and loses nothing.
+// REP: receives requests and answers each of them, in any order, from any thread. Requests of many
+// peers are taken in turn; a peer that asks faster than it is answered is held back by credit and
+// loses nothing.
 #pragma once
 
 #include "sp/socket.hpp"
@@ -17,10 +18,11 @@ public:
     [[nodiscard]] static result<rep> open(const options &options = {});
 
     [[nodiscard]] result<request> recv(wait how_long = forever);
-    [[nodiscard]] std::optional<request> try_recv(); // empty: nothing waits, or the socket is closed
+    [[nodiscard]] std::optional<request>
+    try_recv(); // empty: nothing waits, or the socket is closed
 
-    // Answers every request with what `answer(request)` returns, until stopped, timed out or closed; returns the error
-    // that ended it. The function runs in this thread.
+    // Answers every request with what `answer(request)` returns, until stopped, timed out or
+    // closed; returns the error that ended it. The function runs in this thread.
     template <std::invocable<const request &> Function>
     error serve(Function &&answer, wait how_long = forever)
     {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// REQ: asks and gets the answer. A request goes to one ready peer in turn; it is sent again after resend_time, and at
-// once elsewhere when its peer goes. Between sp peers it is executed once, also then.
+// REQ: asks and gets the answer. A request goes to one ready peer in turn; it is sent again after
+// resend_time, and at once elsewhere when its peer goes. Between sp peers it is executed once, also
+// then.
 #pragma once
 
 #include "sp/socket.hpp"
@@ -11,28 +12,31 @@ namespace sp::inline v1 {
 
 class req;
 
-// One conversation of its own over the socket's peers: at most one request at a time. Used by one thread at a time,
-// except cancel(), which ends a recv() of another thread.
+// One conversation of its own over the socket's peers: at most one request at a time. Used by one
+// thread at a time, except cancel(), which ends a recv() of another thread.
 class req_context {
 public:
     req_context(req_context &&) noexcept;
     req_context &operator=(req_context &&) noexcept;
     ~req_context(); // ends its request
 
-    // Waits for a ready peer. A new request ends the one before it (its recv(): canceled). Errors: would_block and
-    // no_peer (the request before is untouched), timed_out (the new one is withdrawn), message_too_large, closed.
+    // Waits for a ready peer. A new request ends the one before it (its recv(): canceled). Errors:
+    // would_block and no_peer (the request before is untouched), timed_out (the new one is
+    // withdrawn), message_too_large, closed.
     [[nodiscard]] result<void> send(payload body, wait how_long = forever);
-    // The answer. invalid_state: nothing was asked, or another thread waits already. timed_out: the request goes on,
-    // call again. connection_reset, expired: told once, then idle.
+    // The answer. invalid_state: nothing was asked, or another thread waits already. timed_out: the
+    // request goes on, call again. connection_reset, expired: told once, then idle.
     [[nodiscard]] result<message> recv(wait how_long = forever);
-    [[nodiscard]] result<message> request(payload body, wait how_long = forever); // both, one wait for both
+    [[nodiscard]] result<message> request(payload body,
+                                          wait how_long = forever); // both, one wait for both
     void cancel() noexcept;
 
 private:
     friend class req;
     req_context(std::shared_ptr<detail::socket_core> core, std::uint32_t context) noexcept
         : core_(std::move(core)), context_(context)
-    {}
+    {
+    }
 
     std::shared_ptr<detail::socket_core> core_;
     std::uint32_t context_ = 0;
@@ -42,7 +46,8 @@ class req : public socket {
 public:
     [[nodiscard]] static result<req> open(const options &options = {});
 
-    // Asks and waits for the answer; from as many threads as you like. A time-out withdraws the request.
+    // Asks and waits for the answer; from as many threads as you like. A time-out withdraws the
+    // request.
     [[nodiscard]] result<message> request(payload body, wait how_long = forever);
     [[nodiscard]] result<message> request(sp::loan &&body, wait how_long = forever);
     [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = forever);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What every role has: endpoints, peers and the end. A socket may be used from several threads at once; close() from
-// another thread ends every wait within 10 ms with errc::closed. The destructor closes, drains for `linger` at most,
-// and gives everything back.
+// What every role has: endpoints, peers and the end. A socket may be used from several threads at
+// once; close() from another thread ends every wait within 10 ms with errc::closed. The destructor
+// closes, drains for `linger` at most, and gives everything back.
 #pragma once
 
 #include "sp/engine.hpp"
@@ -25,10 +25,10 @@ enum class endpoint_id : std::uint32_t {};
 
 struct pipe_info {
     pipe_id pipe{};
-    std::string transport;     // ip/xdp, ip/kernel, unixgram
-    std::string peer;          // 198.18.0.2:49311, or the name of a unix socket
-    std::uint16_t protocol{};  // the peer's SP protocol number
-    std::uint64_t instance{};  // its boot epoch: another number is another start
+    std::string transport;    // ip/xdp, ip/kernel, unixgram
+    std::string peer;         // 198.18.0.2:49311, or the name of a unix socket
+    std::uint16_t protocol{}; // the peer's SP protocol number
+    std::uint64_t instance{}; // its boot epoch: another number is another start
 };
 
 struct close_report {
@@ -42,22 +42,24 @@ public:
     socket &operator=(socket &&) noexcept;
     ~socket();
 
-    // Keeps trying in the background, with growing pauses, whatever happens. Errors: invalid_address, not_found,
-    // permission_denied, limit_reached; nothing about the peer.
+    // Keeps trying in the background, with growing pauses, whatever happens. Errors:
+    // invalid_address, not_found, permission_denied, limit_reached; nothing about the peer.
     [[nodiscard]] result<endpoint_id> dial(std::string_view url);
-    // Waits for the first connection and says why it failed: connection_refused, protocol_mismatch, rejected,
-    // timed_out ... On an error nothing goes on in the background.
+    // Waits for the first connection and says why it failed: connection_refused, protocol_mismatch,
+    // rejected, timed_out ... On an error nothing goes on in the background.
     [[nodiscard]] result<endpoint_id> dial(std::string_view url, wait first_connection);
     [[nodiscard]] result<endpoint_id> listen(std::string_view url);
-    [[nodiscard]] result<std::string> url(endpoint_id endpoint) const; // after port 0: with the port that was given
+    [[nodiscard]] result<std::string>
+    url(endpoint_id endpoint) const; // after port 0: with the port that was given
 
     [[nodiscard]] result<void> wait_peers(std::size_t count, wait how_long = forever);
     [[nodiscard]] std::size_t peers() const noexcept;
     [[nodiscard]] std::optional<sp::pipe_info> pipe_info(pipe_id pipe) const;
-    [[nodiscard]] std::optional<error> last_error(endpoint_id dialer) const; // why it is not connected
+    [[nodiscard]] std::optional<error>
+    last_error(endpoint_id dialer) const; // why it is not connected
 
-    // Asked before a peer becomes a pipe; false refuses it and its dial() gets errc::rejected. Runs inside the engine:
-    // it must be quick and must not call sp.
+    // Asked before a peer becomes a pipe; false refuses it and its dial() gets errc::rejected. Runs
+    // inside the engine: it must be quick and must not call sp.
     void admit(std::move_only_function<bool(const sp::pipe_info &)> decide);
 
     void close_endpoint(endpoint_id endpoint) noexcept;

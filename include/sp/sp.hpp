@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// sp: Scalability Protocols over AF_XDP, raw IP and local sockets. This is all that an application includes.
+// sp: Scalability Protocols over AF_XDP, raw IP and local sockets. This is all that an application
+// includes.
 #pragma once
 
 #include "sp/engine.hpp"

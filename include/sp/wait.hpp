@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How long a call may wait: for ever, for a duration, until a deadline, until somebody asks it to stop, or a duration
-// and a stop. A zero duration does not wait at all. The time-out of a call ends the call, never the request behind it.
+// How long a call may wait: for ever, for a duration, until a deadline, until somebody asks it to
+// stop, or a duration and a stop. A zero duration does not wait at all. The time-out of a call ends
+// the call, never the request behind it.
 #pragma once
 
 #include <chrono>
@@ -20,15 +21,21 @@ inline constexpr forever_t forever{};
 
 class wait {
 public:
-    wait(forever_t = {}) noexcept {} // NOLINT(google-explicit-constructor): every call takes `100ms` or a token
-    wait(std::stop_token stop) noexcept : stop_(std::move(stop)) {} // NOLINT(google-explicit-constructor)
-    wait(instant deadline, std::stop_token stop = {}) noexcept      // NOLINT(google-explicit-constructor)
+    wait(forever_t = {}) noexcept {
+    } // NOLINT(google-explicit-constructor): every call takes `100ms` or a token
+    wait(std::stop_token stop) noexcept
+        : stop_(std::move(stop)) {} // NOLINT(google-explicit-constructor)
+    wait(instant deadline,
+         std::stop_token stop = {}) noexcept // NOLINT(google-explicit-constructor)
         : deadline_(deadline), stop_(std::move(stop))
-    {}
+    {
+    }
     template <class Rep, class Period>
-    wait(std::chrono::duration<Rep, Period> d, std::stop_token stop = {}) // NOLINT(google-explicit-constructor)
+    wait(std::chrono::duration<Rep, Period> d,
+         std::stop_token stop = {}) // NOLINT(google-explicit-constructor)
         : duration_(std::chrono::ceil<std::chrono::nanoseconds>(d)), stop_(std::move(stop))
-    {}
+    {
+    }
 
     // The moment at which a wait that begins `now` is over; instant::max() for none.
     [[nodiscard]] instant deadline(instant now) const noexcept

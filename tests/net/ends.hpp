@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the tests of the network transports share: a transport at one end of the wire, driven by hand from the
-// test's only thread, packets that carry a mark, and waiting for a condition instead of sleeping.
+// What the tests of the network transports share: a transport at one end of the wire, driven by
+// hand from the test's only thread, packets that carry a mark, and waiting for a condition instead
+// of sleeping.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -18,8 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace sp::test
-{
+namespace sp::test {
 
 using namespace std::chrono_literals;
 
@@ -31,7 +31,8 @@ inline std::int64_t now_ns()
     return std::chrono::steady_clock::now().time_since_epoch().count();
 }
 
-inline bool eventually(const std::function<bool()> &condition, std::chrono::milliseconds within = 5s)
+inline bool eventually(const std::function<bool()> &condition,
+                       std::chrono::milliseconds within = 5s)
 {
     const auto end = std::chrono::steady_clock::now() + within;
     while (!condition()) {
@@ -50,7 +51,8 @@ inline sp_address address_of(const std::string &text)
     return transport::ipv6_address(bytes);
 }
 
-inline void write_packet(std::span<std::byte> room, std::uint16_t to, std::uint16_t from, std::uint32_t mark)
+inline void write_packet(std::span<std::byte> room, std::uint16_t to, std::uint16_t from,
+                         std::uint32_t mark)
 {
     sp_header header{};
     header.version = SP_WIRE_VERSION;
@@ -104,7 +106,8 @@ struct end {
     }
 };
 
-// Sends until one arrives: between down and up, or before a neighbour is known, a packet may be lost.
+// Sends until one arrives: between down and up, or before a neighbour is known, a packet may be
+// lost.
 template <class Transport>
 bool reaches(end<Transport> &from, route_id route, end<Transport> &to, std::uint16_t to_port,
              std::uint16_t from_port, std::chrono::milliseconds within = 5s)
@@ -125,7 +128,8 @@ bool reaches(end<Transport> &from, route_id route, end<Transport> &to, std::uint
         within);
 }
 
-// In a child: `body` ends by its exit status, so that a process can lose rights that the test still needs.
+// In a child: `body` ends by its exit status, so that a process can lose rights that the test still
+// needs.
 inline int in_a_child(const std::function<int()> &body)
 {
     const pid_t child = ::fork();

@@ -17,10 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace sp::test
-{
-namespace
-{
+namespace sp::test {
+namespace {
 
 constexpr std::string_view netns_directory = "/run/netns";
 constexpr std::string_view name_prefix = "sp-test-";
@@ -46,7 +44,8 @@ std::string must_command(const std::vector<std::string> &argv)
     std::string line;
     for (const auto &word : argv)
         line += word + ' ';
-    throw std::runtime_error(line + "ended with " + std::to_string(done.status) + ": " + done.output);
+    throw std::runtime_error(line + "ended with " + std::to_string(done.status) + ": " +
+                             done.output);
 }
 
 std::string drain(int fd)
@@ -135,8 +134,8 @@ outcome command(const std::vector<std::string> &argv)
         failed = posix_spawn(&child, words[0], &files, nullptr, words.data(), environment);
     for (const char *folder : {"/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/", "/usr/local/bin/"})
         if (failed == ENOENT && !argv.front().contains('/'))
-            failed = posix_spawn(&child, (folder + argv.front()).c_str(), &files, nullptr, words.data(),
-                                 environment);
+            failed = posix_spawn(&child, (folder + argv.front()).c_str(), &files, nullptr,
+                                 words.data(), environment);
     posix_spawn_file_actions_destroy(&files);
     close(ends[1]);
     if (failed != 0) {
@@ -200,14 +199,16 @@ void hosts::build()
         must_command({"ip", "netns", "add", one.name});
         one.netns = must_open(std::string(netns_directory) + '/' + one.name);
     }
-    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a lower
-    // device, and reports its carrier up to a second late.
-    must_run(host::a, {"ip", "link", "add", "veth-a", "index", "11", "mtu", "1500", "type", "veth", "peer",
-                       "name", "veth-b", "index", "12", "mtu", "1500", "netns", name(host::b)});
+    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a
+    // lower device, and reports its carrier up to a second late.
+    must_run(host::a,
+             {"ip", "link", "add", "veth-a", "index", "11", "mtu", "1500", "type", "veth", "peer",
+              "name", "veth-b", "index", "12", "mtu", "1500", "netns", name(host::b)});
     for (const auto which : {host::a, host::b}) {
         const auto device = interface(which);
         must_run(which, {"ip", "address", "add", address(which) + "/24", "dev", device});
-        must_run(which, {"ip", "address", "add", address(which, AF_INET6) + "/64", "dev", device, "nodad"});
+        must_run(which, {"ip", "address", "add", address(which, AF_INET6) + "/64", "dev", device,
+                         "nodad"});
         must_run(which, {"ip", "link", "set", "lo", "up"});
         must_run(which, {"ip", "link", "set", device, "up"});
         const auto inside = in(which);
@@ -231,7 +232,8 @@ std::string hosts::address(host which, int family) const
 {
     const std::string last = which == host::a ? "1" : "2";
     const auto middle = std::to_string(number_);
-    return family == AF_INET6 ? "fd00:5370:" + middle + "::" + last : "198.18." + middle + '.' + last;
+    return family == AF_INET6 ? "fd00:5370:" + middle + "::" + last
+                              : "198.18." + middle + '.' + last;
 }
 
 outcome hosts::run(host which, const std::vector<std::string> &argv) const

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Two hosts on one machine: two network namespaces joined by a veth pair whose ends are made inside them, so
-// that nothing ever appears in the namespace the test was started in. An object owns both; its destructor
-// removes them, and the next object removes what a killed test left. Setting up throws std::runtime_error
-// with the words of the command that failed, which GoogleTest reports; a machine that cannot do it at all
-// says so in why_not().
+// Two hosts on one machine: two network namespaces joined by a veth pair whose ends are made inside
+// them, so that nothing ever appears in the namespace the test was started in. An object owns both;
+// its destructor removes them, and the next object removes what a killed test left. Setting up
+// throws std::runtime_error with the words of the command that failed, which GoogleTest reports; a
+// machine that cannot do it at all says so in why_not().
 //
-// A thread enters a namespace by setns(CLONE_NEWNET). `ip netns exec` would also change the mount namespace
-// and hide the BPF file system.
+// A thread enters a namespace by setns(CLONE_NEWNET). `ip netns exec` would also change the mount
+// namespace and hide the BPF file system.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,25 +17,24 @@
 #include <sys/socket.h>
 #include <vector>
 
-namespace sp::test
-{
+namespace sp::test {
 
 enum class host : unsigned { a, b };
 
-// A command that has ended: its exit status (128+n for a signal) and what it wrote to stdout and stderr.
+// A command that has ended: its exit status (128+n for a signal) and what it wrote to stdout and
+// stderr.
 struct outcome {
     int status;
     std::string output;
 };
 
-// Runs argv[0], found in PATH or the sbin directories, in the network namespace of the calling thread. No
-// shell.
+// Runs argv[0], found in PATH or the sbin directories, in the network namespace of the calling
+// thread. No shell.
 outcome command(const std::vector<std::string> &argv);
 
-// The calling thread is in another network namespace for as long as this lives. Leave in the thread that
-// entered.
-class enter
-{
+// The calling thread is in another network namespace for as long as this lives. Leave in the thread
+// that entered.
+class enter {
 public:
     explicit enter(int netns_fd);
     ~enter();
@@ -46,10 +45,10 @@ private:
     int back_;
 };
 
-class hosts
-{
+class hosts {
 public:
-    // Why this machine cannot make hosts, in words for GTEST_SKIP(); empty when it can. Found out once.
+    // Why this machine cannot make hosts, in words for GTEST_SKIP(); empty when it can. Found out
+    // once.
     [[nodiscard]] static const std::string &why_not();
 
     hosts();
@@ -62,7 +61,10 @@ public:
     [[nodiscard]] unsigned ifindex(host which) const { return sides_[index(which)].ifindex; }
 
     // veth-a or veth-b.
-    [[nodiscard]] static std::string interface(host which) { return which == host::a ? "veth-a" : "veth-b"; }
+    [[nodiscard]] static std::string interface(host which)
+    {
+        return which == host::a ? "veth-a" : "veth-b";
+    }
 
     // AF_INET: 198.18.N.1 or .2; AF_INET6: fd00:5370:N::1 or ::2.
     [[nodiscard]] std::string address(host which, int family = AF_INET) const;
@@ -76,8 +78,8 @@ public:
     // The same, and throws unless it succeeded.
     std::string must_run(host which, const std::vector<std::string> &argv) const;
 
-    // Waits until the kernel reports both ends running; throws after two seconds. Needed after a test took an
-    // end down and up again.
+    // Waits until the kernel reports both ends running; throws after two seconds. Needed after a
+    // test took an end down and up again.
     void wait_for_link() const;
 
 private:
@@ -96,8 +98,7 @@ private:
 };
 
 // A fixture with two hosts; skips with the reason where there cannot be any.
-class on_two_hosts : public ::testing::Test
-{
+class on_two_hosts : public ::testing::Test {
 protected:
     void SetUp() override
     {

@@ -3,15 +3,13 @@
 #include "tests/net/hosts.hpp"
 #include "userspace/transport/nexthop.hpp"
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::transport::nexthop;
 using sp::transport::same;
 
-class nexthop_of_a_host : public on_two_hosts
-{
+class nexthop_of_a_host : public on_two_hosts {
 protected:
     void SetUp() override
     {
@@ -29,8 +27,14 @@ protected:
         words.insert(words.begin(), "ip");
         two().must_run(host::a, words);
     }
-    auto ask(const std::string &destination) { return kernel->resolve(address_of(destination), {}); }
-    sp_address address(host which, int family = AF_INET) { return address_of(two().address(which, family)); }
+    auto ask(const std::string &destination)
+    {
+        return kernel->resolve(address_of(destination), {});
+    }
+    sp_address address(host which, int family = AF_INET)
+    {
+        return address_of(two().address(which, family));
+    }
 
     const std::string device = hosts::interface(host::a);
     std::optional<nexthop> kernel;
@@ -61,7 +65,8 @@ TEST_F(nexthop_of_a_host, is_the_gateway_for_other_nets)
 
 TEST_F(nexthop_of_a_host, may_be_an_ipv6_gateway_of_an_ipv4_route)
 {
-    ip({"route", "add", "198.19.2.0/24", "via", "inet6", two().address(host::b, AF_INET6), "dev", device});
+    ip({"route", "add", "198.19.2.0/24", "via", "inet6", two().address(host::b, AF_INET6), "dev",
+        device});
     const auto hop = ask("198.19.2.9");
     ASSERT_TRUE(hop);
     EXPECT_TRUE(same(hop->via, address(host::b, AF_INET6)));
@@ -89,7 +94,8 @@ TEST_F(nexthop_of_a_host, is_refused_with_the_reason_of_the_kernel)
     for (const auto &[destination, why] : cases) {
         const auto hop = ask(destination);
         ASSERT_FALSE(hop) << destination;
-        EXPECT_EQ(hop.error(), why) << destination << ": " << std::make_error_code(hop.error()).message();
+        EXPECT_EQ(hop.error(), why)
+            << destination << ": " << std::make_error_code(hop.error()).message();
     }
 }
 
@@ -103,8 +109,8 @@ TEST_F(nexthop_of_a_host, is_local_for_an_address_of_its_own)
 TEST_F(nexthop_of_a_host, has_a_mac_only_while_the_kernel_has_one)
 {
     const auto entry = [&](const char *state) {
-        ip({"neigh", "replace", two().address(host::b), "lladdr", "02:00:00:00:00:09", "dev", device, "nud",
-            state});
+        ip({"neigh", "replace", two().address(host::b), "lladdr", "02:00:00:00:00:09", "dev",
+            device, "nud", state});
         return ask(two().address(host::b))->to;
     };
     const auto permanent = entry("permanent");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the tests of the whole road share: an engine on each of two hosts, pins of the test's own, requests
-// that go on in the background while something happens to the road, and the census at the end.
+// What the tests of the whole road share: an engine on each of two hosts, pins of the test's own,
+// requests that go on in the background while something happens to the road, and the census at the
+// end.
 #pragma once
 
 #include "tests/net/hosts.hpp"
@@ -12,16 +13,15 @@
 #include <sys/mount.h>
 #include <vector>
 
-namespace sp::test
-{
+namespace sp::test {
 
-class on_the_road : public on_two_hosts
-{
+class on_the_road : public on_two_hosts {
 protected:
     void SetUp() override
     {
         on_two_hosts::SetUp();
-        std::filesystem::permissions(directory_.path(), std::filesystem::perms{0755}); // pins decide, not we
+        std::filesystem::permissions(directory_.path(),
+                                     std::filesystem::perms{0755}); // pins decide, not we
         threads_before_ = threads_now();
     }
     void TearDown() override
@@ -36,7 +36,10 @@ protected:
             ::umount2(pins(which).c_str(), MNT_DETACH);
     }
 
-    [[nodiscard]] std::string pins(host which) const { return directory_.file(which == host::a ? "a" : "b"); }
+    [[nodiscard]] std::string pins(host which) const
+    {
+        return directory_.file(which == host::a ? "a" : "b");
+    }
     [[nodiscard]] engine_options options(host which)
     {
         engine_options o;
@@ -59,8 +62,8 @@ protected:
                                   int family = AF_INET)
     {
         const auto address = two().address(which, family);
-        return "ip://" + (family == AF_INET6 ? '[' + address + ']' : address) + ':' + std::to_string(port) +
-               (keys.empty() ? "" : '?' + keys);
+        return "ip://" + (family == AF_INET6 ? '[' + address + ']' : address) + ':' +
+               std::to_string(port) + (keys.empty() ? "" : '?' + keys);
     }
 
     struct listener {
@@ -75,7 +78,8 @@ protected:
         auto socket = must(rep::open(o));
         const auto id = must(socket.listen(url(host::b, 0, keys, family)));
         const auto shown = must(socket.url(id));
-        const auto port = static_cast<std::uint16_t>(std::stoul(shown.substr(shown.rfind(':') + 1)));
+        const auto port =
+            static_cast<std::uint16_t>(std::stoul(shown.substr(shown.rfind(':') + 1)));
         return {std::move(socket), port, url(host::b, port, "", family)};
     }
     req dialed(const listener &l, const std::string &keys = "", sp::options o = {})
@@ -115,8 +119,7 @@ private:
 };
 
 // Requests without a pause until it goes; each must be answered, and rightly.
-class traffic
-{
+class traffic {
 public:
     explicit traffic(req &socket, std::size_t threads = 2)
     {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What happens to a road while requests are on it: links, programs and processes come and go, and every
-// request is answered in the end.
+// What happens to a road while requests are on it: links, programs and processes come and go, and
+// every request is answered in the end.
 #include "tests/net/road.hpp"
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -15,8 +14,7 @@ using sp::stat;
 constexpr sp::options quick{
     .resend_time = 200ms, .reconnect_max = 50ms, .keepalive_interval = 20ms, .peer_timeout = 200ms};
 
-class road_under_load : public on_the_road
-{
+class road_under_load : public on_the_road {
 protected:
     void set(host which, const std::string &what)
     {
@@ -24,9 +22,8 @@ protected:
     }
 };
 
-class road_kind_under_load : public road_under_load, public ::testing::WithParamInterface<const char *>
-{
-};
+class road_kind_under_load : public road_under_load,
+                             public ::testing::WithParamInterface<const char *> {};
 
 TEST_P(road_kind_under_load, survives_the_interface_going_down_and_up)
 {
@@ -70,7 +67,8 @@ TEST_P(road_kind_under_load, survives_a_mtu_that_differs_between_its_ends)
         if (answer)
             EXPECT_TRUE(answer->text() == body) << size;
         else
-            EXPECT_EQ(answer.error(), errc::message_too_large) << size << ": " << told(answer.error());
+            EXPECT_EQ(answer.error(), errc::message_too_large)
+                << size << ": " << told(answer.error());
     }
     EXPECT_EQ(text_of(req.request("small", patience)), "small");
 }
@@ -89,7 +87,8 @@ TEST_P(road_kind_under_load, survives_a_mtu_that_shrinks)
     EXPECT_TRUE(text_of(req.request(medium, patience)) == medium);
 }
 
-// The end at b takes no large frame any more and a is not told: its device says "no buffer", for ever.
+// The end at b takes no large frame any more and a is not told: its device says "no buffer", for
+// ever.
 TEST_P(road_kind_under_load, lets_the_others_pass_when_a_packet_is_too_large_for_the_far_end)
 {
     auto l = listening(GetParam());
@@ -126,11 +125,13 @@ TEST_F(road_under_load, goes_on_through_the_kernel_when_the_program_is_unloaded)
     const auto by_rings = counts(stat::xsk_received), by_kernel = counts(stat::rawip_received);
     requests.flow(200);
     EXPECT_GE(counts(stat::rawip_received), by_kernel + 190);
-    EXPECT_LE(counts(stat::xsk_received), by_rings + 200) << "the rings still carry what nobody steers";
+    EXPECT_LE(counts(stat::xsk_received), by_rings + 200)
+        << "the rings still carry what nobody steers";
     EXPECT_FALSE(program_counters(host::b));
     unload_program(host::a);
     requests.flow(200);
-    load_program(host::b); // another program, with other maps: those who are there stay with the kernel
+    load_program(
+        host::b); // another program, with other maps: those who are there stay with the kernel
     requests.flow(200);
 }
 
@@ -151,13 +152,13 @@ TEST_F(road_under_load, is_not_interrupted_when_the_program_is_replaced)
     }
     const auto before = on(host::b).statistics()[stat::xsk_received];
     requests.flow(200);
-    EXPECT_GE(on(host::b).statistics()[stat::xsk_received], before + 190); // a few were on their way already
+    EXPECT_GE(on(host::b).statistics()[stat::xsk_received],
+              before + 190); // a few were on their way already
 }
 
 // ---- a process that is killed
 
-class killed_peer : public on_the_road
-{
+class killed_peer : public on_the_road {
 protected:
     // A rep in a process of its own at b, on a fixed port, as soon as it is let go.
     std::unique_ptr<child> answerer(const std::string &keys, const std::string &answer)
@@ -180,9 +181,7 @@ protected:
     static constexpr std::uint16_t port = 7000; // of a host that is the test's own
 };
 
-class killed_peer_over : public killed_peer, public ::testing::WithParamInterface<const char *>
-{
-};
+class killed_peer_over : public killed_peer, public ::testing::WithParamInterface<const char *> {};
 
 // A killed process leaves its receive queue taken for some ten milliseconds: the next one retries.
 TEST_P(killed_peer_over, is_replaced_on_the_same_port_without_a_loss)

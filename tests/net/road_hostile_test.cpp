@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What others send: packets played back, packets that are broken, packets from nobody, and programs that use
-// our protocol number for something else. It is counted, it costs no memory, and the requests on the road go
-// on.
+// What others send: packets played back, packets that are broken, packets from nobody, and programs
+// that use our protocol number for something else. It is counted, it costs no memory, and the
+// requests on the road go on.
 #include "tests/net/road.hpp"
 #include "tests/net/wire.hpp"
 
 #include <arpa/inet.h>
 #include <random>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -19,8 +18,7 @@ using sp::stat;
 constexpr auto closes = {stat::pipe_bad_header, stat::pipe_bad_frame,   stat::pipe_too_large,
                          stat::pipe_peer_dead,  stat::pipe_peer_closed, stat::pipe_stale};
 
-class hostile_road : public on_the_road, public ::testing::WithParamInterface<const char *>
-{
+class hostile_road : public on_the_road, public ::testing::WithParamInterface<const char *> {
 protected:
     std::uint64_t at_b(stat s) { return on(host::b).statistics()[s]; }
     void expect_no_pipe_hurt()
@@ -47,7 +45,8 @@ TEST_P(hostile_road, does_nothing_twice_when_packets_are_played_back)
         ASSERT_EQ(text_of(req.request(std::to_string(i), patience)), std::to_string(i));
     const auto recorded = wire.sent();
     const auto of_type = [&](int type) {
-        return std::ranges::count_if(recorded, [&](const auto &f) { return f.header().type == type; });
+        return std::ranges::count_if(recorded,
+                                     [&](const auto &f) { return f.header().type == type; });
     };
     ASSERT_GE(of_type(SP_PROBE), 1);
     ASSERT_GE(of_type(SP_INIT), 1);
@@ -111,7 +110,8 @@ TEST_P(hostile_road, goes_on_while_broken_packets_come_by_the_thousand)
                 packet[random() % packet.size()] ^= static_cast<std::byte>(1 + random() % 255);
             // From the peer itself the checksum must betray it; from elsewhere it may be right.
             if (i % 2) {
-                frame.come_from(0xc6130000 | static_cast<std::uint32_t>(random() % 0xffff)); // 198.19.x.y
+                frame.come_from(0xc6130000 |
+                                static_cast<std::uint32_t>(random() % 0xffff)); // 198.19.x.y
                 frame.seal();
             }
             wire.send(frame);
@@ -179,21 +179,21 @@ INSTANTIATE_TEST_SUITE_P(over, hostile_road, ::testing::Values("io=kernel", "io=
 
 // ---- others on protocol 253
 
-class foreign_program : public on_the_road
-{
+class foreign_program : public on_the_road {
 protected:
     sp::transport::descriptor raw_socket(host which)
     {
         const auto inside = two().in(which);
-        return sp::transport::descriptor(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, SP_IP_PROTOCOL));
+        return sp::transport::descriptor(
+            ::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, SP_IP_PROTOCOL));
     }
     void send(int fd, host to, std::span<const std::byte> bytes)
     {
         sockaddr_in name{};
         name.sin_family = AF_INET;
         ASSERT_EQ(::inet_pton(AF_INET, two().address(to).c_str(), &name.sin_addr), 1);
-        ASSERT_EQ(::sendto(fd, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr *>(&name),
-                           sizeof name),
+        ASSERT_EQ(::sendto(fd, bytes.data(), bytes.size(), 0,
+                           reinterpret_cast<const sockaddr *>(&name), sizeof name),
                   static_cast<ssize_t>(bytes.size()));
     }
 };

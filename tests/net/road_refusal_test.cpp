@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What people are told when a road cannot be opened: every refusal has its number, its cause and its cure.
+// What people are told when a road cannot be opened: every refusal has its number, its cause and
+// its cure.
 #include "tests/net/road.hpp"
 
 #include <linux/capability.h>
@@ -8,17 +9,15 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
 
-class road_refused : public on_the_road
-{
+class road_refused : public on_the_road {
 protected:
-    // The number of the error that opening a rep gives in a child that has done `first`; 0: success.
-    // The child is in host b's namespace from the beginning, since entering needs a right.
+    // The number of the error that opening a rep gives in a child that has done `first`; 0:
+    // success. The child is in host b's namespace from the beginning, since entering needs a right.
     int number_after(const std::function<bool()> &first, const std::string &where)
     {
         child c([&](child::door) {
@@ -31,7 +30,9 @@ protected:
             auto rep = engine ? sp::rep::open({.listen = where, .on = &*engine})
                               : sp::result<sp::rep>(std::unexpected(engine.error()));
             const int number = rep ? 0 : rep.error().number();
-            return number == 0 ? 0 : (number / 1000 - 1) * 100 + number % 1000; // an exit status is a byte
+            return number == 0
+                       ? 0
+                       : (number / 1000 - 1) * 100 + number % 1000; // an exit status is a byte
         });
         const int status = c.wait_end();
         return status == 0 ? 0 : (status / 100 + 1) * 1000 + status % 100;
@@ -79,9 +80,9 @@ TEST_F(road_refused, without_the_right_to_raw_sockets)
 TEST_F(road_refused, without_the_right_to_load_the_program)
 {
     EXPECT_EQ(number_after(become_nobody, url(host::b, 0, "io=xdp")), 1002);
-    EXPECT_EQ(
-        number_after([] { return lose(CAP_NET_ADMIN) && lose(CAP_SYS_ADMIN); }, url(host::b, 0, "io=xdp")),
-        1002);
+    EXPECT_EQ(number_after([] { return lose(CAP_NET_ADMIN) && lose(CAP_SYS_ADMIN); },
+                           url(host::b, 0, "io=xdp")),
+              1002);
     EXPECT_FALSE(program_counters(host::b));
 }
 
@@ -101,9 +102,11 @@ TEST_F(road_refused, without_a_word_that_plaintext_is_meant)
 {
     insecure_ = false;
     EXPECT_EQ(number_after([] { return true; }, url(host::b, 0, "io=kernel")), 3001);
-    EXPECT_EQ(number_after([] { return ::setenv("SP_INSECURE", "0", 1) == 0; }, url(host::b, 0, "io=kernel")),
+    EXPECT_EQ(number_after([] { return ::setenv("SP_INSECURE", "0", 1) == 0; },
+                           url(host::b, 0, "io=kernel")),
               3001);
-    EXPECT_EQ(number_after([] { return ::setenv("SP_INSECURE", "1", 1) == 0; }, url(host::b, 0, "io=kernel")),
+    EXPECT_EQ(number_after([] { return ::setenv("SP_INSECURE", "1", 1) == 0; },
+                           url(host::b, 0, "io=kernel")),
               0);
     auto o = options(host::a);
     o.insecure = false;
@@ -113,7 +116,8 @@ TEST_F(road_refused, without_a_word_that_plaintext_is_meant)
         expect(3001, errc::permission_denied, rep.listen(url(host::a, 0, keys)), "plaintext");
         expect(3001, errc::permission_denied, rep.dial(url(host::b, 7000, keys)), "plaintext");
     }
-    EXPECT_TRUE(std::string_view(rep.listen(url(host::a, 0)).error().fix()).contains("SP_INSECURE=1"));
+    EXPECT_TRUE(
+        std::string_view(rep.listen(url(host::a, 0)).error().fix()).contains("SP_INSECURE=1"));
 }
 
 TEST_F(road_refused, on_interfaces_addresses_and_hosts_that_do_not_exist)
@@ -128,7 +132,8 @@ TEST_F(road_refused, on_interfaces_addresses_and_hosts_that_do_not_exist)
     expect(2001, errc::invalid_address, rep.listen("ip://0.0.0.0:0?io=xdp"), "io=xdp");
     expect(2001, errc::invalid_address, rep.listen("ip://127.0.0.1:0?io=xdp"), "io=xdp");
     expect(1023, errc::unreachable, rep.dial("ip://203.0.113.9:1?io=xdp"), "203.0.113.9");
-    expect(1023, errc::unreachable, rep.dial("ip://203.0.113.9:1?io=kernel", patience), "203.0.113.9");
+    expect(1023, errc::unreachable, rep.dial("ip://203.0.113.9:1?io=kernel", patience),
+           "203.0.113.9");
     EXPECT_EQ(on(host::b).frames_in_use(), 0u);
 }
 
@@ -137,7 +142,8 @@ TEST_F(road_refused, on_a_port_that_is_served_already)
     auto l = listening("io=kernel");
     auto other = must(sp::rep::open({.on = &on(host::b)}));
     for (const char *keys : {"io=kernel", "io=xdp"})
-        expect(2002, errc::address_in_use, other.listen(url(host::b, l.port, keys)), std::to_string(l.port));
+        expect(2002, errc::address_in_use, other.listen(url(host::b, l.port, keys)),
+               std::to_string(l.port));
     EXPECT_EQ(dialed(l, "io=kernel").peers(), 1u);
 }
 
@@ -152,9 +158,9 @@ TEST_F(road_refused, where_no_sp_runs)
         }
 }
 
-// The filter of the raw sockets lets only packets for served ports in, so that nobody sees the question and
-// the dialer is told of a time-out. An answer needs to know that no other process of the host serves the
-// port.
+// The filter of the raw sockets lets only packets for served ports in, so that nobody sees the
+// question and the dialer is told of a time-out. An answer needs to know that no other process of
+// the host serves the port.
 TEST_F(road_refused, DISABLED_on_a_port_that_nobody_serves_where_sp_runs)
 {
     for (const char *keys : {"io=kernel", "io=xdp"}) {

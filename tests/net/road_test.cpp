@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The whole road between two hosts: requests cross by the kernel or by AF_XDP, as the URL and the host say,
-// and the counters along the road agree with what was sent.
+// The whole road between two hosts: requests cross by the kernel or by AF_XDP, as the URL and the
+// host say, and the counters along the road agree with what was sent.
 #include "tests/net/road.hpp"
 
 #include <algorithm>
 #include <random>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -22,9 +21,7 @@ struct way {
     int family;
 };
 
-class road_kind : public on_the_road, public ::testing::WithParamInterface<way>
-{
-};
+class road_kind : public on_the_road, public ::testing::WithParamInterface<way> {};
 
 TEST_P(road_kind, carries_requests_by_the_way_that_was_asked_for)
 {
@@ -80,9 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
                       way{"auto_with_program_ipv6", true, "", "ip/xdp", AF_INET6}),
     [](const auto &p) { return std::string(p.param.name); });
 
-class road : public on_the_road
-{
-};
+class road : public on_the_road {};
 
 TEST_F(road, joins_a_host_with_xdp_and_one_without)
 {
@@ -128,10 +123,12 @@ TEST_F(road, listens_on_every_address_at_once)
     for (const std::string any : {"0.0.0.0", "[::]"}) {
         auto rep = must(sp::rep::open({.on = &on(host::b)}));
         const auto shown = must(rep.url(must(rep.listen("ip://" + any + ":0"))));
-        const auto port = static_cast<std::uint16_t>(std::stoul(shown.substr(shown.rfind(':') + 1)));
+        const auto port =
+            static_cast<std::uint16_t>(std::stoul(shown.substr(shown.rfind(':') + 1)));
         const echo answers(rep);
         auto req = must(sp::req::open({.on = &on(host::a)}));
-        (void)must(req.dial(url(host::b, port, "", any == "0.0.0.0" ? AF_INET : AF_INET6), patience));
+        (void)must(
+            req.dial(url(host::b, port, "", any == "0.0.0.0" ? AF_INET : AF_INET6), patience));
         EXPECT_EQ(text_of(req.request("any", patience)), "any");
     }
 }
@@ -140,7 +137,8 @@ TEST_F(road, answers_from_the_address_that_was_asked)
 {
     const auto first = two().address(host::b);
     const auto second = first.substr(0, first.rfind('.')) + ".77";
-    two().must_run(host::b, {"ip", "address", "add", second + "/24", "dev", hosts::interface(host::b)});
+    two().must_run(host::b,
+                   {"ip", "address", "add", second + "/24", "dev", hosts::interface(host::b)});
     for (const std::string keys : {"io=kernel", "io=xdp&if=veth-b"}) {
         auto rep = must(sp::rep::open({.on = &on(host::b)}));
         const auto shown = must(rep.url(must(rep.listen("ip://0.0.0.0:0?" + keys))));

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The kernel's raw sockets as a transport, between two hosts made of network namespaces: what one sends must
-// come out at the other, from the right address, and what cannot be sent must be told.
+// The kernel's raw sockets as a transport, between two hosts made of network namespaces: what one
+// sends must come out at the other, from the right address, and what cannot be sent must be told.
 #include "tests/net/ends.hpp"
 #include "tests/net/hosts.hpp"
 #include "userspace/transport/rawip.hpp"
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -15,8 +14,7 @@ using sp::transport::rawip;
 
 static_assert(sp::core::transport<rawip>);
 
-class rawip_between_hosts : public on_two_hosts
-{
+class rawip_between_hosts : public on_two_hosts {
 protected:
     void SetUp() override
     {
@@ -34,7 +32,10 @@ protected:
         e.opened.emplace(std::move(*opened));
         ASSERT_TRUE(e->add_port(which == host::a ? port_a : port_b));
     }
-    sp_address address(host which, int family = AF_INET) { return address_of(two().address(which, family)); }
+    sp_address address(host which, int family = AF_INET)
+    {
+        return address_of(two().address(which, family));
+    }
 
     end<rawip> a, b;
 };
@@ -102,7 +103,8 @@ TEST_F(rawip_between_hosts, reserve_ports_for_one_owner_per_host)
 TEST_F(rawip_between_hosts, answer_from_the_address_that_was_asked)
 {
     const auto second = two().address(host::b).substr(0, two().address(host::b).rfind('.')) + ".77";
-    two().must_run(host::b, {"ip", "address", "add", second + "/24", "dev", hosts::interface(host::b)});
+    two().must_run(host::b,
+                   {"ip", "address", "add", second + "/24", "dev", hosts::interface(host::b)});
     const auto there = a->open_route(address_of(second));
     ASSERT_TRUE(there && reaches(a, *there, b, port_b, port_a));
     const auto back = b->open_route(b.last.from);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// AF_XDP as a transport, between two hosts whose veth ends carry the steering program: the rings take over
-// when the neighbour is known, the kernel's way serves whenever they cannot, and nothing that happens to a
-// device leads to a crash, a spin or a lost frame.
+// AF_XDP as a transport, between two hosts whose veth ends carry the steering program: the rings
+// take over when the neighbour is known, the kernel's way serves whenever they cannot, and nothing
+// that happens to a device leads to a crash, a spin or a lost frame.
 #include "tests/net/ends.hpp"
 #include "tests/net/hosts.hpp"
 #include "userspace/transport/xdp.hpp"
@@ -15,8 +15,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-namespace
-{
+namespace {
 
 using namespace sp::test;
 using sp::errc;
@@ -26,8 +25,7 @@ using steer_program = sp::xdp::steering;
 
 static_assert(sp::core::transport<xdp>);
 
-class xdp_between_hosts : public on_two_hosts
-{
+class xdp_between_hosts : public on_two_hosts {
 protected:
     void SetUp() override
     {
@@ -68,7 +66,10 @@ protected:
         ASSERT_TRUE(e->add_port(which == host::a ? port_a : port_b));
     }
 
-    sp_address address(host which, int family = AF_INET) { return address_of(two().address(which, family)); }
+    sp_address address(host which, int family = AF_INET)
+    {
+        return address_of(two().address(which, family));
+    }
 
     // Both ends have a route to each other that goes through the rings.
     std::pair<sp::route_id, sp::route_id> meet(int family = AF_INET)
@@ -84,8 +85,9 @@ protected:
     static bool accelerates(end<xdp> &from, sp::route_id route, end<xdp> &to, std::uint16_t to_port,
                             std::uint16_t from_port)
     {
-        return eventually(
-            [&] { return reaches(from, route, to, to_port, from_port) && from->name(route) == "ip/xdp"; });
+        return eventually([&] {
+            return reaches(from, route, to, to_port, from_port) && from->name(route) == "ip/xdp";
+        });
     }
 
     std::string link(host which) const { return hosts::interface(which); }
@@ -116,8 +118,8 @@ TEST_F(xdp_between_hosts, send_through_the_kernel_until_the_neighbour_is_known)
     const auto there = a->open_route(address(host::b));
     ASSERT_TRUE(there);
     EXPECT_EQ(a->name(*there), "ip/kernel");
-    ASSERT_TRUE(
-        a.send(*there, port_b, port_a, 4711)); // the kernel asks for the neighbour and keeps the packet
+    ASSERT_TRUE(a.send(*there, port_b, port_a,
+                       4711)); // the kernel asks for the neighbour and keeps the packet
     EXPECT_EQ(a.stats[sp::stat::xsk_no_neighbour], 1u);
     EXPECT_TRUE(eventually([&] {
         a.sweep();
@@ -166,7 +168,8 @@ TEST_F(xdp_between_hosts, never_run_out_of_frames)
     std::size_t sent = 0;
     ASSERT_TRUE(eventually(
         [&] {
-            for (std::size_t i = 0; i < burst && sent < packets && sent - b.received < window; ++i) {
+            for (std::size_t i = 0; i < burst && sent < packets && sent - b.received < window;
+                 ++i) {
                 const auto room = a->reserve(there, packet_bytes);
                 if (room.empty())
                     break;
@@ -227,8 +230,8 @@ TEST_F(xdp_between_hosts, follow_the_peer_to_another_mac)
     const auto [there, back] = meet();
     const auto before = a.stats[sp::stat::xsk_sent];
     two().must_run(host::b, {"ip", "link", "set", link(host::b), "address", "02:00:00:00:53:70"});
-    two().must_run(host::a, {"ip", "neigh", "replace", two().address(host::b), "lladdr", "02:00:00:00:53:70",
-                             "dev", link(host::a), "nud", "reachable"});
+    two().must_run(host::a, {"ip", "neigh", "replace", two().address(host::b), "lladdr",
+                             "02:00:00:00:53:70", "dev", link(host::a), "nud", "reachable"});
     ASSERT_TRUE(accelerates(a, there, b, port_b, port_a));
     ASSERT_TRUE(accelerates(b, back, a, port_a, port_b));
     EXPECT_GT(a.stats[sp::stat::xsk_sent], before);
@@ -240,8 +243,8 @@ TEST_F(xdp_between_hosts, follow_the_peer_to_another_mac)
 TEST_F(xdp_between_hosts, use_no_mac_that_means_more_than_one_station)
 {
     const auto [there, back] = meet();
-    two().must_run(host::a, {"ip", "neigh", "replace", two().address(host::b), "lladdr", "ff:ff:ff:ff:ff:ff",
-                             "dev", link(host::a), "nud", "permanent"});
+    two().must_run(host::a, {"ip", "neigh", "replace", two().address(host::b), "lladdr",
+                             "ff:ff:ff:ff:ff:ff", "dev", link(host::a), "nud", "permanent"});
     EXPECT_TRUE(eventually([&] {
         a.sweep();
         return a->name(there) == "ip/kernel";
@@ -342,7 +345,8 @@ TEST_F(xdp_between_hosts, tell_the_program_what_it_serves_and_take_it_back)
     };
     EXPECT_EQ(served(AF_INET), 1u);
     EXPECT_EQ(served(AF_INET6), 1u);
-    two().must_run(host::b, {"ip", "address", "del", two().address(host::b) + "/24", "dev", link(host::b)});
+    two().must_run(host::b,
+                   {"ip", "address", "del", two().address(host::b) + "/24", "dev", link(host::b)});
     EXPECT_TRUE(eventually([&] {
         b.sweep();
         return served(AF_INET) == 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The wire between two hosts as somebody sees it who is on it: frames that leave a host are recorded, changed
-// and sent again, under any address.
+// The wire between two hosts as somebody sees it who is on it: frames that leave a host are
+// recorded, changed and sent again, under any address.
 #pragma once
 
 #include "tests/net/hosts.hpp"
@@ -17,12 +17,10 @@
 #include <sys/socket.h>
 #include <vector>
 
-namespace sp::test
-{
+namespace sp::test {
 
 // An Ethernet frame with an IPv4 header and an SP packet.
-class wire_frame
-{
+class wire_frame {
 public:
     explicit wire_frame(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) {}
 
@@ -52,18 +50,19 @@ public:
     static constexpr std::size_t before_packet = sizeof(sp_ethernet) + sizeof(sp_ipv4);
 
 private:
-    static constexpr std::size_t ip_checksum = sizeof(sp_ethernet) + 10, ip_source = sizeof(sp_ethernet) + 12;
+    static constexpr std::size_t ip_checksum = sizeof(sp_ethernet) + 10,
+                                 ip_source = sizeof(sp_ethernet) + 12;
 
     std::vector<std::byte> bytes_;
 };
 
-class wire_tap
-{
+class wire_tap {
 public:
     wire_tap(const hosts &two, host which)
     {
         const auto inside = two.in(which);
-        fd_ = transport::descriptor(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, SP_BE16(ETH_P_ALL)));
+        fd_ =
+            transport::descriptor(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, SP_BE16(ETH_P_ALL)));
         sockaddr_ll name{};
         name.sll_family = AF_PACKET;
         name.sll_protocol = SP_BE16(ETH_P_ALL);
@@ -97,14 +96,15 @@ public:
     {
         while (::send(fd_.get(), frame.bytes().data(), frame.bytes().size(), 0) < 0)
             if (errno != ENOBUFS && errno != EAGAIN && errno != EINTR)
-                throw std::runtime_error(std::string("cannot send a frame: ") + std::strerror(errno));
+                throw std::runtime_error(std::string("cannot send a frame: ") +
+                                         std::strerror(errno));
     }
 
 private:
     static bool parse(std::span<const std::byte> frame, sp_parsed &parsed)
     {
-        return sp_parse_frame(frame.data(), frame.data() + frame.size(), SP_IP_PROTOCOL, 0, &parsed) ==
-                   SP_SHAPE_SP &&
+        return sp_parse_frame(frame.data(), frame.data() + frame.size(), SP_IP_PROTOCOL, 0,
+                              &parsed) == SP_SHAPE_SP &&
                parsed.family == 4;
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the tests of the XDP program on real interfaces share: a fixture in host a's network namespace, with a
-// BPF file system of the test's own for the pins.
+// What the tests of the XDP program on real interfaces share: a fixture in host a's network
+// namespace, with a BPF file system of the test's own for the pins.
 #pragma once
 
 #include "tests/net/hosts.hpp"
@@ -16,8 +16,7 @@
 #include <sys/mount.h>
 #include <vector>
 
-namespace sp::xdp
-{
+namespace sp::xdp {
 
 constexpr int patience_ms = 5000;
 
@@ -36,13 +35,13 @@ bool eventually(Question &&question)
 // What an error says, on one line, for messages and comparison.
 inline std::string text(const error &e)
 {
-    return "SP" + std::to_string(e.number()) + ' ' + std::string(e.what()) + " | " + std::string(e.why()) +
-           " | " + std::string(e.fix());
+    return "SP" + std::to_string(e.number()) + ' ' + std::string(e.what()) + " | " +
+           std::string(e.why()) + " | " + std::string(e.fix());
 }
 
-// In host a's namespace, with pins below a directory of its own. One thread, so entering once is enough.
-class xdp : public ::testing::Test
-{
+// In host a's namespace, with pins below a directory of its own. One thread, so entering once is
+// enough.
+class xdp : public ::testing::Test {
 protected:
     void SetUp() override
     {
@@ -90,7 +89,8 @@ protected:
     {
         auto all = status(std::nullopt, root());
         if (!all || all->size() != 1) {
-            ADD_FAILURE() << (all ? std::to_string(all->size()) + " interfaces" : text(all.error()));
+            ADD_FAILURE() << (all ? std::to_string(all->size()) + " interfaces"
+                                  : text(all.error()));
             return {};
         }
         return all->front();

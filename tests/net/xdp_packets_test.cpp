@@ -16,10 +16,8 @@
 #include <sys/mman.h>
 #include <xdp/xsk.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 using test::host;
 using test::hosts;
@@ -28,8 +26,7 @@ using test::hosts;
 // -------------------------------------------------------------------------------------------------
 
 // An AF_XDP socket on queue 0 of an interface, in copy mode, with one page per frame.
-class receiver
-{
+class receiver {
 public:
     explicit receiver(const std::string &interface)
     {
@@ -42,7 +39,8 @@ public:
                                        .xdp_flags = 0,
                                        .bind_flags = XDP_COPY};
         EXPECT_EQ(xsk_umem__create(&umem_, area_, bytes, &fill_, &completion_, nullptr), 0);
-        EXPECT_EQ(xsk_socket__create(&socket_, interface.c_str(), 0, umem_, &rx_, &tx_, &config), 0);
+        EXPECT_EQ(xsk_socket__create(&socket_, interface.c_str(), 0, umem_, &rx_, &tx_, &config),
+                  0);
         std::uint32_t at = 0;
         EXPECT_EQ(xsk_ring_prod__reserve(&fill_, frames, &at), frames);
         for (std::uint32_t i = 0; i < frames; ++i)
@@ -67,7 +65,8 @@ public:
         if (!eventually([&] { return xsk_ring_cons__peek(&rx_, 1, &at) == 1; }))
             return {};
         const auto *found = xsk_ring_cons__rx_desc(&rx_, at);
-        const auto *data = static_cast<const std::uint8_t *>(xsk_umem__get_data(area_, found->addr));
+        const auto *data =
+            static_cast<const std::uint8_t *>(xsk_umem__get_data(area_, found->addr));
         std::vector<std::uint8_t> frame(data, data + found->len);
         xsk_ring_cons__release(&rx_, 1);
         return frame;
@@ -109,14 +108,12 @@ void send_frame(const hosts &two, const std::vector<std::uint8_t> &frame)
     sockaddr_ll to{};
     to.sll_family = AF_PACKET;
     to.sll_ifindex = static_cast<int>(two.ifindex(host::b));
-    ASSERT_EQ(::sendto(out.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr *>(&to),
-                       sizeof to),
+    ASSERT_EQ(::sendto(out.get(), frame.data(), frame.size(), 0,
+                       reinterpret_cast<const sockaddr *>(&to), sizeof to),
               static_cast<ssize_t>(frame.size()));
 }
 
-class xdp_in : public xdp, public ::testing::WithParamInterface<mode>
-{
-};
+class xdp_in : public xdp, public ::testing::WithParamInterface<mode> {};
 
 TEST_P(xdp_in, this_mode_packets_of_the_other_host_are_steered_into_the_socket)
 {

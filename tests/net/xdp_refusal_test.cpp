@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Why the XDP program cannot be loaded here: every refusal that can be provoked is provoked, its text
-// compared, and the fix that the text names is tried where it can be.
+// Why the XDP program cannot be loaded here: every refusal that can be provoked is provoked, its
+// text compared, and the fix that the text names is tried where it can be.
 #include "tests/net/xdp_fixture.hpp"
 #include "userspace/xdp/device.hpp"
 #include "userspace/xdp/faults.hpp"
@@ -17,10 +17,8 @@
 #include <sys/wait.h>
 #include <thread>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 using test::host;
 using ::testing::HasSubstr;
@@ -29,8 +27,10 @@ using ::testing::IsEmpty;
 // Two instructions that let everything pass: an XDP program of somebody else.
 descriptor foreign_program()
 {
-    const bpf_insn pass[]{{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
-    return descriptor(bpf_prog_load(BPF_PROG_TYPE_XDP, "not_ours", "GPL", pass, std::size(pass), nullptr));
+    const bpf_insn pass[]{{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS},
+                          {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+    return descriptor(
+        bpf_prog_load(BPF_PROG_TYPE_XDP, "not_ours", "GPL", pass, std::size(pass), nullptr));
 }
 
 // ---- refusals
@@ -64,7 +64,8 @@ TEST_F(xdp, program_of_somebody_else_is_named_and_left_alone)
 {
     const auto theirs = foreign_program();
     ASSERT_TRUE(theirs);
-    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(veth_a()), theirs.get(), XDP_FLAGS_DRV_MODE, nullptr), 0);
+    ASSERT_EQ(bpf_xdp_attach(static_cast<int>(veth_a()), theirs.get(), XDP_FLAGS_DRV_MODE, nullptr),
+              0);
     const auto before = attached_to(veth_a());
     ASSERT_TRUE(before);
 
@@ -82,8 +83,8 @@ TEST_F(xdp, program_of_somebody_else_is_named_and_left_alone)
         EXPECT_EQ(done.error().number(), 1007);
         EXPECT_EQ(done.error().exit_status(), 5);
         EXPECT_THAT(text(done.error()),
-                    HasSubstr("program \"not_ours\", id " + std::to_string(before->program_id) + ", tag " +
-                              one.tag + ", loaded 20"));
+                    HasSubstr("program \"not_ours\", id " + std::to_string(before->program_id) +
+                              ", tag " + one.tag + ", loaded 20"));
         EXPECT_THAT(text(done.error()), HasSubstr("native mode"));
     }
     const auto unloaded = unload("veth-a", root());
@@ -105,9 +106,10 @@ TEST_F(xdp, veth_whose_peer_has_too_large_an_mtu_is_refused_in_the_words_of_the_
     const auto far = load("veth-a", options());
     EXPECT_EQ(::testing::internal::GetCapturedStderr(), "") << "libbpf prints nothing by itself";
     ASSERT_FALSE(far);
-    EXPECT_EQ(text(far.error()), "SP1005 cannot attach to the veth device veth-a | veth: Peer MTU is too "
-                                 "large to set XDP (ERANGE); the "
-                                 "peer is in another network namespace | ip link set PEER mtu 3506");
+    EXPECT_EQ(text(far.error()),
+              "SP1005 cannot attach to the veth device veth-a | veth: Peer MTU is too "
+              "large to set XDP (ERANGE); the "
+              "peer is in another network namespace | ip link set PEER mtu 3506");
     EXPECT_EQ(far.error().exit_status(), 9);
 
     ip({"link", "add", "veth-c", "type", "veth", "peer", "name", "veth-d", "mtu", "9000"});
@@ -117,7 +119,8 @@ TEST_F(xdp, veth_whose_peer_has_too_large_an_mtu_is_refused_in_the_words_of_the_
     EXPECT_THAT(text(near.error()),
                 HasSubstr("the peer is veth-d, its MTU is 9000 | ip link set veth-d mtu 3506"));
     ip({"link", "set", "veth-d", "mtu", "3506"});
-    EXPECT_EQ(must_load(options(), "veth-c").attached, mode::native) << "the fix that was told works";
+    EXPECT_EQ(must_load(options(), "veth-c").attached, mode::native)
+        << "the fix that was told works";
     EXPECT_FALSE(attached_to(veth_a()));
 }
 
@@ -183,11 +186,11 @@ TEST_F(xdp, without_capabilities_it_says_which_are_missing)
         const auto done = load("veth-a", options());
         return done ? "loaded" : text(done.error());
     });
-    EXPECT_EQ(
-        said,
-        "SP1002 cannot load the XDP program | CAP_BPF and CAP_NET_ADMIN are required for bpf(); this "
-        "process lacks CAP_BPF CAP_NET_ADMIN; Operation not permitted (EPERM) | run as root: sp xdp load "
-        "IFACE");
+    EXPECT_EQ(said, "SP1002 cannot load the XDP program | CAP_BPF and CAP_NET_ADMIN are required "
+                    "for bpf(); this "
+                    "process lacks CAP_BPF CAP_NET_ADMIN; Operation not permitted (EPERM) | run as "
+                    "root: sp xdp load "
+                    "IFACE");
     EXPECT_EQ(missing_capabilities(), "");
 }
 
@@ -199,8 +202,9 @@ TEST_F(xdp, without_capabilities_status_still_tells_what_netlink_knows)
         if (!all || all->size() != 1)
             return std::string("no status");
         const auto &one = all->front();
-        return one.name + ' ' + std::string(name_of(one.attached)) + ' ' + std::to_string(one.program_id) +
-               ' ' + one.kept_by + (one.counters ? " counters" : "");
+        return one.name + ' ' + std::string(name_of(one.attached)) + ' ' +
+               std::to_string(one.program_id) + ' ' + one.kept_by +
+               (one.counters ? " counters" : "");
     });
     EXPECT_EQ(said, "veth-a native " + std::to_string(report.program_id) + " unknown");
     const auto opened = as_nobody([&] {
@@ -251,7 +255,9 @@ TEST(xdp_words, other_threads_and_printers_keep_their_own)
     const auto theirs = +[](libbpf_print_level, const char *, va_list) { return ++heard; };
     const auto before = libbpf_set_print(theirs);
     // libbpf complains about a name that is no object file.
-    const auto provoke = [] { bpf_object__close(bpf_object__open_file("/nonexistent/object", nullptr)); };
+    const auto provoke = [] {
+        bpf_object__close(bpf_object__open_file("/nonexistent/object", nullptr));
+    };
     {
         const libbpf_words words;
         provoke();

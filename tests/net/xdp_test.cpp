@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Loading, describing, replacing and unloading the XDP program on veth devices in network namespaces, and
-// what is left when a process that held one is killed.
+// Loading, describing, replacing and unloading the XDP program on veth devices in network
+// namespaces, and what is left when a process that held one is killed.
 #include "tests/net/xdp_fixture.hpp"
 #include "userspace/xdp/device.hpp"
 #include "userspace/xdp/pins.hpp"
@@ -16,10 +16,8 @@
 #include <sys/wait.h>
 #include <thread>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 using test::host;
 using ::testing::ElementsAre;
@@ -130,7 +128,8 @@ TEST_F(xdp, skb_mode_is_what_was_asked_for)
     const auto other = load("veth-a", chosen);
     ASSERT_FALSE(other);
     EXPECT_EQ(other.error().number(), 1013);
-    EXPECT_THAT(text(other.error()), HasSubstr("sp xdp unload veth-a, then sp xdp load veth-a -m native"));
+    EXPECT_THAT(text(other.error()),
+                HasSubstr("sp xdp unload veth-a, then sp xdp load veth-a -m native"));
     EXPECT_EQ(must_status().attached, mode::skb);
 }
 
@@ -182,7 +181,8 @@ TEST(xdp_pins, names_hold_nothing_that_a_bpf_file_system_reserves)
 {
     struct ::stat own{};
     ASSERT_EQ(::stat("/proc/thread-self/ns/net", &own), 0);
-    if (own.st_ino == 0xeffffff9) { // the first one, from Linux 6.18 on; the other tests run in others
+    if (own.st_ino ==
+        0xeffffff9) { // the first one, from Linux 6.18 on; the other tests run in others
         EXPECT_EQ(pin_directory("/r", "eth0"), "/r/eth0");
     }
     EXPECT_THAT(pin_directory("/r", "a.b@c%d+e"), ::testing::StartsWith("/r/a%2eb%40c%25d%2be"));
@@ -278,8 +278,8 @@ TEST_F(xdp, maps_of_another_layout_are_refused_until_replaced)
     ASSERT_FALSE(opened);
     EXPECT_EQ(text(opened.error()),
               "SP1013 the loaded XDP program is of another version | its maps have layout " +
-                  std::to_string(SP_MAP_LAYOUT + 76) + ", this sp needs " + std::to_string(SP_MAP_LAYOUT) +
-                  " | sp xdp load veth-a --replace");
+                  std::to_string(SP_MAP_LAYOUT + 76) + ", this sp needs " +
+                  std::to_string(SP_MAP_LAYOUT) + " | sp xdp load veth-a --replace");
     EXPECT_EQ(must_status().layout, SP_MAP_LAYOUT + 76u);
     EXPECT_FALSE(must_status().counters);
 
@@ -299,7 +299,8 @@ TEST_F(xdp, pins_of_a_device_that_was_made_anew_do_not_count)
 {
     must_load(options());
     ip({"link", "del", "veth-a"});
-    ip({"link", "add", "veth-a", "index", "31", "type", "veth", "peer", "name", "veth-c", "index", "32"});
+    ip({"link", "add", "veth-a", "index", "31", "type", "veth", "peer", "name", "veth-c", "index",
+        "32"});
     const auto opened = steering::open_pinned("veth-a", root());
     ASSERT_FALSE(opened);
     EXPECT_EQ(opened.error().code(), errc::not_found) << text(opened.error());

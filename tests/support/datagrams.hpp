@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the tests of the unixgram transport share: packets that carry a mark, a socket of somebody who is not
-// sp, and a fixture with a directory for the paths.
+// What the tests of the unixgram transport share: packets that carry a mark, a socket of somebody
+// who is not sp, and a fixture with a directory for the paths.
 #pragma once
 
 #include "tests/support/local.hpp"
@@ -13,8 +13,7 @@
 #include <sys/un.h>
 #include <vector>
 
-namespace sp::test
-{
+namespace sp::test {
 
 using transport::descriptor;
 using transport::unixgram;
@@ -67,8 +66,7 @@ inline bool put(unixgram &t, route_id route, std::span<const std::byte> packet)
 }
 
 // A datagram socket of somebody who is not sp.
-class foreign_socket
-{
+class foreign_socket {
 public:
     explicit foreign_socket(const std::string &to, int type = SOCK_DGRAM)
         : fd_(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0))
@@ -117,8 +115,7 @@ private:
     sockaddr_un name_{};
 };
 
-class with_unixgram : public ::testing::Test
-{
+class with_unixgram : public ::testing::Test {
 protected:
     std::string path(const std::string &name = "socket") { return directory_.file(name); }
     const scratch_directory &directory() { return directory_; }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the tests of whole sockets share: a directory of their own for the paths of unix sockets, a watchdog
-// instead of time-outs, children that can be killed, and a fixture that takes the census when a test is over:
-// no message buffer is held by anybody, no thread is left.
+// What the tests of whole sockets share: a directory of their own for the paths of unix sockets, a
+// watchdog instead of time-outs, children that can be killed, and a fixture that takes the census
+// when a test is over: no message buffer is held by anybody, no thread is left.
 #pragma once
 
 #include "sp/sp.hpp"
@@ -20,18 +20,16 @@
 #include <thread>
 #include <unistd.h>
 
-namespace sp::test
-{
+namespace sp::test {
 
 using namespace std::chrono_literals;
 
 // What a call may take that is expected to succeed: far more than it needs, less than the watchdog.
 inline constexpr auto patience = 30s;
 
-// Ends the process when a test takes longer than anything here can take. A signal, because a thread of our
-// own would stand in the way of fork() and of counting threads.
-class watchdog
-{
+// Ends the process when a test takes longer than anything here can take. A signal, because a thread
+// of our own would stand in the way of fork() and of counting threads.
+class watchdog {
 public:
     explicit watchdog(unsigned seconds = 90)
     {
@@ -47,8 +45,7 @@ public:
     watchdog &operator=(const watchdog &) = delete;
 };
 
-class scratch_directory
-{
+class scratch_directory {
 public:
     scratch_directory()
     {
@@ -66,16 +63,18 @@ public:
     scratch_directory &operator=(const scratch_directory &) = delete;
 
     [[nodiscard]] const std::filesystem::path &path() const { return path_; }
-    [[nodiscard]] std::string file(const std::string &name) const { return (path_ / name).string(); }
+    [[nodiscard]] std::string file(const std::string &name) const
+    {
+        return (path_ / name).string();
+    }
 
 private:
     std::filesystem::path path_;
 };
 
-// A child process that runs `body` and says when it is ready. Killed and collected at the latest by the
-// destructor.
-class child
-{
+// A child process that runs `body` and says when it is ready. Killed and collected at the latest by
+// the destructor.
+class child {
 public:
     class door // in the child
     {
@@ -184,12 +183,12 @@ inline std::string text_of(const result<message> &m)
 }
 
 // Answers every request with its own body until it goes, and closes the socket then.
-class echo
-{
+class echo {
 public:
     explicit echo(rep &socket)
         : socket_(&socket), thread_([&socket] {
-              const auto ended = socket.serve([](const request &q) { return std::string(q.text()); });
+              const auto ended =
+                  socket.serve([](const request &q) { return std::string(q.text()); });
               EXPECT_EQ(ended, errc::closed);
           })
     {
@@ -204,8 +203,7 @@ private:
 };
 
 // A fixture with an engine of its own, gone without trace at the end of the test.
-class on_one_host : public ::testing::Test
-{
+class on_one_host : public ::testing::Test {
 protected:
     void SetUp() override
     {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A transport inside one thread for tests: any number of engines joined by a net that a test may make lossy. Time does
-// not pass here; a packet sent is there at once.
+// A transport inside one thread for tests: any number of engines joined by a net that a test may
+// make lossy. Time does not pass here; a packet sent is there at once.
 #pragma once
 
 #include "userspace/engine/transport.hpp"
@@ -83,7 +83,8 @@ public:
     }
     void submit(route_id route, std::size_t size) noexcept
     {
-        net_->carry(self_, routes_[static_cast<std::uint32_t>(route)], std::span(scratch_).first(size));
+        net_->carry(self_, routes_[static_cast<std::uint32_t>(route)],
+                    std::span(scratch_).first(size));
     }
     void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept
     {

@@ -15,10 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace sp::test
-{
-namespace
-{
+namespace sp::test {
+namespace {
 
 using clock = std::chrono::steady_clock;
 constexpr auto patience = std::chrono::seconds(30); // far more than anything here needs
@@ -80,8 +78,8 @@ program::program(const words &argv, const words &environment, std::string_view i
     posix_spawn_file_actions_adddup2(&files, out[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&files, err[1], STDERR_FILENO);
     const auto variables = environment_with(environment);
-    const int failed = ::posix_spawnp(&pid_, argv.front().c_str(), &files, nullptr, pointers(argv).data(),
-                                      pointers(variables).data());
+    const int failed = ::posix_spawnp(&pid_, argv.front().c_str(), &files, nullptr,
+                                      pointers(argv).data(), pointers(variables).data());
     posix_spawn_file_actions_destroy(&files);
     for (const int fd : {in, out[1], err[1]})
         ::close(fd);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Programs under test: started by posix_spawn, read without a deadlock, waited for by what they print and
-// never by time. A program that is still running when its object goes is killed and reaped.
+// Programs under test: started by posix_spawn, read without a deadlock, waited for by what they
+// print and never by time. A program that is still running when its object goes is killed and
+// reaped.
 #pragma once
 
 #include <string>
@@ -10,8 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace sp::test
-{
+namespace sp::test {
 
 using words = std::vector<std::string>;
 
@@ -23,19 +23,18 @@ struct finished {
 // build/sp of the build that is being tested.
 [[nodiscard]] std::string built(const std::string &name = "sp");
 
-class program
-{
+class program {
 public:
-    // Looked up in PATH unless there is a slash in its name; in the network namespace of the calling thread.
-    // The environment is ours less SP_* and NO_COLOR, and with `environment` (NAME=VALUE). Its stdin ends
-    // after `input`.
+    // Looked up in PATH unless there is a slash in its name; in the network namespace of the
+    // calling thread. The environment is ours less SP_* and NO_COLOR, and with `environment`
+    // (NAME=VALUE). Its stdin ends after `input`.
     explicit program(const words &argv, const words &environment = {}, std::string_view input = {});
     ~program();
     program(const program &) = delete;
     program &operator=(const program &) = delete;
 
-    // Reads until `text` is in what it wrote to stdout or stderr; false when it ended first, or after half a
-    // minute.
+    // Reads until `text` is in what it wrote to stdout or stderr; false when it ended first, or
+    // after half a minute.
     [[nodiscard]] bool says(std::string_view text);
     void signal(int number) const;
     // Reads to the end. A program that does not end in half a minute is killed and has status -1.
@@ -55,6 +54,7 @@ private:
     std::string out_, err_;
 };
 
-[[nodiscard]] finished run(const words &argv, const words &environment = {}, std::string_view input = {});
+[[nodiscard]] finished run(const words &argv, const words &environment = {},
+                           std::string_view input = {});
 
 } // namespace sp::test

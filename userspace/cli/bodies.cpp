@@ -6,17 +6,16 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 // A terminal obeys control characters, whoever sent them.
 std::string for_terminal(std::string_view body)
 {
     std::string text(body);
     std::ranges::replace_if(
-        text, [](unsigned char c) { return (c < 0x20 && c != '\t' && c != '\n') || c == 0x7f; }, '.');
+        text, [](unsigned char c) { return (c < 0x20 && c != '\t' && c != '\n') || c == 0x7f; },
+        '.');
     return text;
 }
 
@@ -42,8 +41,8 @@ bool show(const shown &m, std::string_view schema, body_format format, console &
     if (out.json())
         return show_json(m, schema, format, out);
     if (m.microseconds >= 0)
-        out.detail(fmt::format("{}: {} bytes over {} in {:.1f} us", m.sequence, m.body.size(), m.transport,
-                               m.microseconds));
+        out.detail(fmt::format("{}: {} bytes over {} in {:.1f} us", m.sequence, m.body.size(),
+                               m.transport, m.microseconds));
     else
         out.detail(fmt::format("{}: {} bytes over {}", m.sequence, m.body.size(), m.transport));
     if (format == body_format::text && out.to_terminal())

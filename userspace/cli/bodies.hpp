@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How `sp req` and `sp rep` show what came: rows for people and pipes, one JSON object per message for
-// programs.
+// How `sp req` and `sp rep` show what came: rows for people and pipes, one JSON object per message
+// for programs.
 #pragma once
 
 #include "userspace/cli/console.hpp"
@@ -10,8 +10,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct shown {
     std::uint64_t sequence; // from 1
@@ -20,6 +19,7 @@ struct shown {
 };
 
 // False when nobody reads any more.
-[[nodiscard]] bool show(const shown &message, std::string_view schema, body_format format, console &out);
+[[nodiscard]] bool show(const shown &message, std::string_view schema, body_format format,
+                        console &out);
 
 } // namespace sp::cli

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See command.hpp. One poll loop feeds stdin, drains stdout, watches for the end of the process (pidfd) and
-// for a stop (eventfd); each command leads a process group of its own, so that ending it ends what it
-// started.
+// See command.hpp. One poll loop feeds stdin, drains stdout, watches for the end of the process
+// (pidfd) and for a stop (eventfd); each command leads a process group of its own, so that ending
+// it ends what it started.
 #include "userspace/cli/command.hpp"
 
 #include <array>
@@ -18,13 +18,10 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
-class descriptor
-{
+class descriptor {
 public:
     explicit descriptor(int fd = -1) noexcept : fd_(fd) {}
     descriptor(descriptor &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -51,8 +48,7 @@ error failed(std::string what, int why)
 }
 
 // Writing to a command that does not read must not end us.
-class without_sigpipe
-{
+class without_sigpipe {
 public:
     without_sigpipe() noexcept
     {
@@ -68,10 +64,9 @@ private:
     struct sigaction before_ = {};
 };
 
-// A child begins with no signal blocked or ignored, in a group of its own, with our pipes as its stdin and
-// stdout.
-class spawn_plan
-{
+// A child begins with no signal blocked or ignored, in a group of its own, with our pipes as its
+// stdin and stdout.
+class spawn_plan {
 public:
     spawn_plan(int input, int output, bool errors_too)
     {
@@ -87,8 +82,8 @@ public:
         posix_spawnattr_setsigmask(&attributes_, &none);
         posix_spawnattr_setsigdefault(&attributes_, &all);
         posix_spawnattr_setpgroup(&attributes_, 0);
-        posix_spawnattr_setflags(&attributes_,
-                                 POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                   POSIX_SPAWN_SETPGROUP);
     }
     ~spawn_plan()
     {
@@ -110,8 +105,8 @@ public:
         int why = ::posix_spawnp(&child, argv[0], &files_, &attributes_, argv.data(), environ);
         for (const char *folder : {"/usr/sbin/", "/sbin/", "/usr/local/sbin/"})
             if (why == ENOENT && !words[0].contains('/'))
-                why = ::posix_spawn(&child, (folder + words[0]).c_str(), &files_, &attributes_, argv.data(),
-                                    environ);
+                why = ::posix_spawn(&child, (folder + words[0]).c_str(), &files_, &attributes_,
+                                    argv.data(), environ);
         if (why)
             return std::unexpected(failed("cannot run " + words[0], why));
         return child;
@@ -134,8 +129,7 @@ result<pipe_ends> open_pipe()
     return pipe_ends{descriptor(ends[0]), descriptor(ends[1])};
 }
 
-class conversation
-{
+class conversation {
 public:
     conversation(const command &what, pid_t child, descriptor input, descriptor output)
         : rest_(what.input), output_max_(what.output_max), child_(child), input_(std::move(input)),
@@ -211,7 +205,8 @@ private:
         if (code == errc::message_too_large)
             return error::numbered(
                 2007, "the command wrote more than " + std::to_string(output_max_) + " bytes",
-                "an answer is one message; this request stays unanswered", "--set message_max=SIZE");
+                "an answer is one message; this request stays unanswered",
+                "--set message_max=SIZE");
         return code;
     }
 
@@ -243,12 +238,14 @@ result<outcome> run(const command &what, std::stop_token stop)
         const std::uint64_t one = 1;
         (void)!::write(stopped.get(), &one, sizeof one);
     });
-    auto child = spawn_plan(input->read.get(), output->write.get(), what.errors_too).start(what.words);
+    auto child =
+        spawn_plan(input->read.get(), output->write.get(), what.errors_too).start(what.words);
     if (!child)
         return std::unexpected(child.error());
     input->read.close();
     output->write.close();
-    return conversation(what, *child, std::move(input->write), std::move(output->read)).talk(stopped.get());
+    return conversation(what, *child, std::move(input->write), std::move(output->read))
+        .talk(stopped.get());
 }
 
 } // namespace sp::cli

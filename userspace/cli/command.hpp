@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Other programs, run by posix_spawn: what they read and what they wrote, without a shell in between unless
-// the caller names one, and without a deadlock whatever the pipes hold.
+// Other programs, run by posix_spawn: what they read and what they wrote, without a shell in
+// between unless the caller names one, and without a deadlock whatever the pipes hold.
 #pragma once
 
 #include "sp/error.hpp"
@@ -12,8 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct command {
     std::vector<std::string> words;    // words[0] is looked up in PATH and the sbin directories
@@ -27,8 +26,8 @@ struct outcome {
     std::string output;
 };
 
-// Errors: not_found (no such program), message_too_large (more than output_max: the command is ended),
-// canceled (stop was requested: the command and what it started are ended), io_error.
+// Errors: not_found (no such program), message_too_large (more than output_max: the command is
+// ended), canceled (stop was requested: the command and what it started are ended), io_error.
 [[nodiscard]] result<outcome> run(const command &what, std::stop_token stop = {});
 
 } // namespace sp::cli

@@ -10,23 +10,23 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 bool wants_colour(when asked, bool terminal)
 {
     if (asked != when::automatic)
         return asked == when::always;
-    const char *no = std::getenv("NO_COLOR"); // any value but the empty one: the convention of that variable
+    const char *no =
+        std::getenv("NO_COLOR"); // any value but the empty one: the convention of that variable
     return terminal && !(no && *no);
 }
 
 void to_stderr(std::string_view line)
 {
     const auto whole = std::string(line) + '\n';
-    std::fwrite(whole.data(), 1, whole.size(), stderr); // one call: lines of several processes stay whole
+    std::fwrite(whole.data(), 1, whole.size(),
+                stderr); // one call: lines of several processes stay whole
 }
 
 } // namespace
@@ -37,7 +37,8 @@ int exit_reader_gone() noexcept
 }
 
 console::console(const settings &how)
-    : how_(how), terminal_(::isatty(STDOUT_FILENO) == 1), colour_(wants_colour(how.colour, terminal_))
+    : how_(how), terminal_(::isatty(STDOUT_FILENO) == 1),
+      colour_(wants_colour(how.colour, terminal_))
 {
     how_.json = how.json || how.pretty;
 }
@@ -59,7 +60,8 @@ int console::object(std::string_view schema, int exit, json::object members)
     json::object whole{{"schema", schema}, {"exit", exit}};
     for (auto &m : members)
         whole.push_back(std::move(m));
-    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n')
+    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) +
+                 '\n')
                ? exit
                : exit_failed;
 }
@@ -98,7 +100,8 @@ int console::fail(const error &e, int exit)
     if (!e.fix().empty())
         texts.push_back({"fix", e.fix()});
     const json::object whole{{"error", std::move(texts)}, {"exit", exit}};
-    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) + '\n')
+    return print(json::text(whole, how_.pretty ? json::layout::indented : json::layout::line) +
+                 '\n')
                ? exit
                : exit_failed;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Where a verb's output goes. Bodies, rows and JSON go to stdout; status, warnings and errors to stderr,
-// except that with --json an error is an object on stdout, so that a program reads one stream. Nothing here
-// throws; a reader of stdout that has gone is reported by print().
+// Where a verb's output goes. Bodies, rows and JSON go to stdout; status, warnings and errors to
+// stderr, except that with --json an error is an object on stdout, so that a program reads one
+// stream. Nothing here throws; a reader of stdout that has gone is reported by print().
 #pragma once
 
 #include "sp/error.hpp"
@@ -12,8 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 enum class when : std::uint8_t { automatic, always, never };
 
@@ -32,8 +31,7 @@ inline constexpr int exit_done = 0, exit_failed = 1, exit_usage = 2, exit_nothin
 
 enum class style : std::uint8_t { plain, good, bad, unsure, strong };
 
-class console
-{
+class console {
 public:
     explicit console(const settings &how);
 
@@ -43,8 +41,8 @@ public:
 
     // Bytes to stdout, at once; false when nobody reads them any more.
     [[nodiscard]] bool print(std::string_view bytes);
-    // {"schema": schema, "exit": exit, members...} as one line, or indented with --pretty. Returns `exit`, or
-    // 1 when nobody reads.
+    // {"schema": schema, "exit": exit, members...} as one line, or indented with --pretty. Returns
+    // `exit`, or 1 when nobody reads.
     int object(std::string_view schema, int exit, json::object members = {});
 
     void status(std::string_view line); // to stderr, unless --quiet

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp demo`: two hosts on one machine exchange messages through XDP, beside TCP over the same wires, and two
-// processes on one host do without. It fails when a message was lost or did not go through XDP; where this
-// machine cannot have two hosts or XDP it does the local part, says what is missing and ends with 10.
+// `sp demo`: two hosts on one machine exchange messages through XDP, beside TCP over the same
+// wires, and two processes on one host do without. It fails when a message was lost or did not go
+// through XDP; where this machine cannot have two hosts or XDP it does the local part, says what is
+// missing and ends with 10.
 #include "userspace/cli/demo_parts.hpp"
 #include "userspace/cli/demo_verdict.hpp"
 #include "userspace/cli/host.hpp"
@@ -17,20 +18,19 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t standard_share = 5; // one in so many messages is repeated with the standard waiting
+constexpr std::uint64_t standard_share =
+    5; // one in so many messages is repeated with the standard waiting
 
-class show_master
-{
+class show_master {
 public:
     show_master(const demo_arguments &arguments, console &out)
-        : arguments_(arguments), out_(out), signals_(open_signals()), began_(std::chrono::steady_clock::now())
+        : arguments_(arguments), out_(out), signals_(open_signals()),
+          began_(std::chrono::steady_clock::now())
     {
     }
     ~show_master() { ::close(signals_); }
@@ -97,7 +97,8 @@ std::vector<exchange> show_master::exchanges() const
 
 std::chrono::milliseconds patience_for(std::uint64_t messages)
 {
-    return 30s + std::chrono::milliseconds(messages / 2); // a slow round trip takes half a millisecond
+    return 30s +
+           std::chrono::milliseconds(messages / 2); // a slow round trip takes half a millisecond
 }
 
 // ---- between two hosts ----
@@ -111,10 +112,11 @@ result<void> show_master::between_hosts()
         return std::unexpected(built.error());
     stage_.emplace(std::move(*built));
     const auto &a = stage_->at(host::a), &b = stage_->at(host::b);
-    say(label("2/5", "two hosts") + fmt::format("netns {} {}/24 <-- veth mtu {} --> netns {} {}/24", a.name,
-                                                a.address, stage_mtu, b.name, b.address));
-    const script what{
-        .url = fmt::format("ip://{}:7000?io=xdp", b.address), .place = &*stage_, .exchanges = exchanges()};
+    say(label("2/5", "two hosts") + fmt::format("netns {} {}/24 <-- veth mtu {} --> netns {} {}/24",
+                                                a.name, a.address, stage_mtu, b.name, b.address));
+    const script what{.url = fmt::format("ip://{}:7000?io=xdp", b.address),
+                      .place = &*stage_,
+                      .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
                        [this](unsigned side, const report &r) { hear_between(side, r); });
     if (!played)
@@ -137,7 +139,8 @@ void show_master::hear_between(unsigned side, const report &r)
             };
             say(label("3/5", "XDP loaded") +
                 fmt::format("{} {}, {} {}, AF_XDP {}, queue 0", one(0), SP_PROGRAM_NAME, one(1),
-                            SP_PROGRAM_NAME, between_.attached[0].zero_copy ? "zero-copy" : "copy mode"));
+                            SP_PROGRAM_NAME,
+                            between_.attached[0].zero_copy ? "zero-copy" : "copy mode"));
             say(label("4/5", "messages across") +
                 "REQ/REP of 64 bytes, one at a time, in turns with TCP_NODELAY on the same veth");
         }
@@ -164,8 +167,7 @@ void show_master::hear_between(unsigned side, const report &r)
 // ---- on one host ----
 
 // A directory for one socket; gone with the object, and with the next run after a kill.
-class meeting_place
-{
+class meeting_place {
 public:
     meeting_place()
     {
@@ -191,8 +193,8 @@ private:
         for (const auto &entry : std::filesystem::directory_iterator("/tmp", none)) {
             const auto name = entry.path().filename().string();
             int pid = 0;
-            if (std::sscanf(name.c_str(), "sp-demo-%d-", &pid) == 1 && pid > 0 && ::kill(pid, 0) != 0 &&
-                errno == ESRCH)
+            if (std::sscanf(name.c_str(), "sp-demo-%d-", &pid) == 1 && pid > 0 &&
+                ::kill(pid, 0) != 0 && errno == ESRCH)
                 std::filesystem::remove_all(entry.path(), none);
         }
     }
@@ -207,8 +209,9 @@ result<void> show_master::on_one_host()
         return std::unexpected(
             error::numbered(2037, "no directory for a socket", "/tmp cannot be written", ""));
     say(label("5/5", "same host") + "REQ/REP of 64 bytes between two processes");
-    const script what{
-        .url = "unixgram://" + here.path() + "/sp-demo.sock", .place = nullptr, .exchanges = exchanges()};
+    const script what{.url = "unixgram://" + here.path() + "/sp-demo.sock",
+                      .place = nullptr,
+                      .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
                        [this](unsigned side, const report &r) {
                            if (side != 0 || r.what != report::kind::messages)
@@ -220,7 +223,8 @@ result<void> show_master::on_one_host()
         return played;
     for (const auto *p : {&local_.spinning, &local_.standard})
         if (p->ours.answered != p->ours.asked)
-            return std::unexpected(error::numbered(9001, "messages were lost", "", "please report it"));
+            return std::unexpected(
+                error::numbered(9001, "messages were lost", "", "please report it"));
     return {};
 }
 
@@ -239,11 +243,12 @@ int show_master::end(const result<void> &between, const result<void> &local)
         return out_.object("sp.demo/1", exit, std::move(members));
     }
     if (between)
-        say(fmt::format("demo ok in {:.1f} s. Next: sp --help, README.md, make test", took.count()));
+        say(fmt::format("demo ok in {:.1f} s. Next: sp --help, README.md, make test",
+                        took.count()));
     else {
         const auto &e = between.error();
-        say(fmt::format("SKIPPED ip/xdp: {}{}{}  fix: {}", e.what(), e.why().empty() ? "" : ": ", e.why(),
-                        e.fix()));
+        say(fmt::format("SKIPPED ip/xdp: {}{}{}  fix: {}", e.what(), e.why().empty() ? "" : ": ",
+                        e.why(), e.fix()));
         say(fmt::format("demo partly done in {:.1f} s", took.count()));
     }
     return unread_ ? exit_failed : exit;

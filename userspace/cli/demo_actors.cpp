@@ -16,10 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 struct actor {
     pid_t pid = 0;
@@ -68,8 +66,7 @@ void pin_to(unsigned side) noexcept
     std::_Exit(exit); // what the parent left open or unflushed is the parent's
 }
 
-class troupe
-{
+class troupe {
 public:
     ~troupe()
     {
@@ -123,7 +120,8 @@ public:
                 return std::unexpected(errc::io_error);
             if (n == 0)
                 return std::unexpected(error::numbered(2011, "the demo does not get on",
-                                                       "one side waits for the other", "please report it"));
+                                                       "one side waits for the other",
+                                                       "please report it"));
             if (ready[2].revents)
                 return std::unexpected(errc::canceled);
             for (unsigned side = 0; side < 2; ++side)
@@ -178,7 +176,8 @@ report failure_report(const error &e)
 
 error error_of(const report &r)
 {
-    return error::numbered(r.error_number, r.error_what.data(), r.error_why.data(), r.error_fix.data());
+    return error::numbered(r.error_number, r.error_what.data(), r.error_why.data(),
+                           r.error_fix.data());
 }
 
 void lines::tell(const report &r) const noexcept

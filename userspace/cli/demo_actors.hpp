@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The two processes of the demo and how they report. Each is a fork of this one, pinned to a CPU of its own,
-// and dies with it; what it has to say it sends as one record through a socket pair. The parent only reads
-// and prints.
+// The two processes of the demo and how they report. Each is a fork of this one, pinned to a CPU of
+// its own, and dies with it; what it has to say it sends as one record through a socket pair. The
+// parent only reads and prints.
 #pragma once
 
 #include "sp/abi/maps.h"
@@ -15,8 +15,7 @@
 #include <span>
 #include <sys/types.h>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 // How both ends of an exchange wait: always awake, or as sockets do unless told otherwise.
 enum class manner : std::uint8_t { spinning, standard };
@@ -43,12 +42,12 @@ struct report {
 [[nodiscard]] error error_of(const report &r);
 
 // What an actor has: a voice to the parent and a bell to the other one.
-class lines
-{
+class lines {
 public:
     lines(int parent, int other) noexcept : parent_(parent), other_(other) {}
     void tell(const report &r) const noexcept;
-    // A meeting: returns when the other side has called it as often as we did; false when it is gone.
+    // A meeting: returns when the other side has called it as often as we did; false when it is
+    // gone.
     [[nodiscard]] bool meet() const noexcept;
 
 private:
@@ -57,9 +56,9 @@ private:
 
 using part = std::function<result<void>(const lines &)>;
 
-// Forks two, lets them play, hands every report to `hear` as it comes. Ends with the first error: what an
-// actor said, canceled when `signals` (a signalfd) became readable, timed_out when nothing was heard for
-// `patience`, io_error when one died without a word. Nobody lives on afterwards.
+// Forks two, lets them play, hands every report to `hear` as it comes. Ends with the first error:
+// what an actor said, canceled when `signals` (a signalfd) became readable, timed_out when nothing
+// was heard for `patience`, io_error when one died without a word. Nobody lives on afterwards.
 [[nodiscard]] result<void> play(const std::array<part, 2> &parts, int signals,
                                 std::chrono::milliseconds patience,
                                 const std::function<void(unsigned actor, const report &)> &hear);

@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 void stopwatch::end_round()
 {

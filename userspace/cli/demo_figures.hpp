@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Round-trip times in rounds. The machine is noisy, so the percentiles of each round are taken apart and the
-// medians of them are told: one disturbed round moves nothing.
+// Round-trip times in rounds. The machine is noisy, so the percentiles of each round are taken
+// apart and the medians of them are told: one disturbed round moves nothing.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <vector>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct figures {
     double p50_us = 0, p99_us = 0;
@@ -17,8 +16,7 @@ struct figures {
     std::uint64_t via_xdp = 0; // messages of this side that came through AF_XDP
 };
 
-class stopwatch
-{
+class stopwatch {
 public:
     explicit stopwatch(std::size_t round_size) { round_.reserve(round_size); }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See demo_parts.hpp. Both sides walk through the same exchanges and rounds and meet at the same points, so
-// neither is told what comes next.
+// See demo_parts.hpp. Both sides walk through the same exchanges and rounds and meet at the same
+// points, so neither is told what comes next.
 #include "userspace/cli/demo_parts.hpp"
 
 #include "sp/sp.hpp"
@@ -17,10 +17,8 @@
 #include <sstream>
 #include <sys/socket.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using namespace std::chrono_literals;
 using body = std::array<std::byte, demo_body_size>;
@@ -52,7 +50,8 @@ std::uint64_t share(std::uint64_t messages, std::uint64_t round)
     return messages / demo_rounds + (round == 0 ? messages % demo_rounds : 0);
 }
 
-// Ip: InUnknownProtos of the namespace this thread is in: packets whose protocol nobody in the kernel wanted.
+// Ip: InUnknownProtos of the namespace this thread is in: packets whose protocol nobody in the
+// kernel wanted.
 std::uint64_t unknown_protocols()
 {
     std::ifstream file("/proc/thread-self/net/snmp");
@@ -106,8 +105,7 @@ result<report> look_at_xdp(report::kind what, manner how, const stage &place, ho
 }
 
 // The parts of an exchange that both sides have: telling that XDP is there, and what it counted.
-class witness
-{
+class witness {
 public:
     witness(const lines &out, const script &s, manner how, host where)
         : out_(out), place_(s.place), how_(how), where_(where), unknown_before_(unknown_protocols())
@@ -156,8 +154,8 @@ result<void> ask_round(req &asker, std::uint64_t messages, stopwatch &watch, fig
     return {};
 }
 
-result<void> tcp_ask_round(const tcp_peer &peer, reading how, std::uint64_t messages, stopwatch &watch,
-                           figures &sum)
+result<void> tcp_ask_round(const tcp_peer &peer, reading how, std::uint64_t messages,
+                           stopwatch &watch, figures &sum)
 {
     body message{};
     for (std::uint64_t n = 0; n < messages; ++n) {
@@ -172,7 +170,8 @@ result<void> tcp_ask_round(const tcp_peer &peer, reading how, std::uint64_t mess
     return {};
 }
 
-void tell_figures(const lines &out, report::kind what, manner how, figures sum, const stopwatch &watch)
+void tell_figures(const lines &out, report::kind what, manner how, figures sum,
+                  const stopwatch &watch)
 {
     sum.p50_us = watch.p50_us();
     sum.p99_us = watch.p99_us();
@@ -213,8 +212,8 @@ result<void> ask(const lines &out, const script &s, const exchange &x)
             return played;
         if (!tcp)
             continue;
-        if (auto played =
-                tcp_ask_round(*tcp, reading_for(x.how), share(x.messages, round), theirs, their_sum);
+        if (auto played = tcp_ask_round(*tcp, reading_for(x.how), share(x.messages, round), theirs,
+                                        their_sum);
             !played)
             return played;
     }
@@ -225,7 +224,8 @@ result<void> ask(const lines &out, const script &s, const exchange &x)
         return other_side_gone();
     if (auto seen = w.proof(); !seen)
         return seen;
-    return out.meet() ? result<void>() : other_side_gone(); // both have looked: now it may be closed
+    return out.meet() ? result<void>()
+                      : other_side_gone(); // both have looked: now it may be closed
 }
 
 // ---- the answering side ----
@@ -288,7 +288,8 @@ result<void> answer(const lines &out, const script &s, const exchange &x)
             return played;
         if (!tcp)
             continue;
-        if (auto played = tcp_answer_round(*tcp, reading_for(x.how), share(x.messages, round)); !played)
+        if (auto played = tcp_answer_round(*tcp, reading_for(x.how), share(x.messages, round));
+            !played)
             return played;
     }
     tell_figures(out, report::kind::messages, x.how, sum, stopwatch(0));
@@ -296,7 +297,8 @@ result<void> answer(const lines &out, const script &s, const exchange &x)
         return other_side_gone();
     if (auto seen = w.proof(); !seen)
         return seen;
-    return out.meet() ? result<void>() : other_side_gone(); // both have looked: now it may be closed
+    return out.meet() ? result<void>()
+                      : other_side_gone(); // both have looked: now it may be closed
 }
 
 template <class Exchange>

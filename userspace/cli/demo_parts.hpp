@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the two processes of the demo do: one asks, the other answers, first through sp, then through TCP, in
-// turns, so that both meet the same noise. Nothing here prints; all goes to the parent as reports.
+// What the two processes of the demo do: one asks, the other answers, first through sp, then
+// through TCP, in turns, so that both meet the same noise. Nothing here prints; all goes to the
+// parent as reports.
 #pragma once
 
 #include "userspace/cli/demo_actors.hpp"
@@ -10,8 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct exchange {
     manner how = manner::spinning;

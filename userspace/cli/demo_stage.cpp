@@ -18,18 +18,16 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 constexpr auto as_root = "run as root: sudo make demo";
 
 error cannot(std::string_view what, int why)
 {
-    return error::numbered(why == EPERM || why == EACCES ? 2022 : 2037, std::string(what), std::strerror(why),
-                           why == EPERM ? "in a container: give it CAP_SYS_ADMIN and CAP_NET_ADMIN"
-                                        : "sp doctor");
+    return error::numbered(
+        why == EPERM || why == EACCES ? 2022 : 2037, std::string(what), std::strerror(why),
+        why == EPERM ? "in a container: give it CAP_SYS_ADMIN and CAP_NET_ADMIN" : "sp doctor");
 }
 
 // One look at the capabilities tells more than the first EPERM.
@@ -40,7 +38,8 @@ result<void> look_before()
     if (!mine.holds(capability::sys_admin))
         (missing += missing.empty() ? "" : " ") += "CAP_SYS_ADMIN";
     if (!missing.empty())
-        return std::unexpected(error::numbered(2022, "two hosts and XDP need " + missing, "", as_root));
+        return std::unexpected(
+            error::numbered(2022, "two hosts and XDP need " + missing, "", as_root));
     return {};
 }
 
@@ -85,11 +84,11 @@ result<void> ip(std::string_view words)
     if (done->status == 0)
         return {};
     done->output.erase(done->output.find_last_not_of('\n') + 1);
-    return std::unexpected(
-        error::numbered(2025, fmt::format("ip {} failed", words), done->output,
-                        done->output.contains("Unknown device type") || done->output.contains("not supported")
-                            ? "modprobe veth"
-                            : "sp doctor"));
+    return std::unexpected(error::numbered(2025, fmt::format("ip {} failed", words), done->output,
+                                           done->output.contains("Unknown device type") ||
+                                                   done->output.contains("not supported")
+                                               ? "modprobe veth"
+                                               : "sp doctor"));
 }
 
 bool running(const std::string &interface)
@@ -104,7 +103,8 @@ bool running(const std::string &interface)
 
 result<void> wait_until_running(const std::string &interface)
 {
-    constexpr int attempts = 3000; // one each millisecond; the kernel may take a second to see the carrier
+    constexpr int attempts =
+        3000; // one each millisecond; the kernel may take a second to see the carrier
     for (int left = attempts; left > 0; --left) {
         if (running(interface))
             return {};
@@ -156,22 +156,22 @@ result<stage> stage::build()
     return built;
 }
 
-// Unequal indices: a device whose index is that of its peer passes for one without a lower device, and the
-// kernel reports its carrier up to a second late.
+// Unequal indices: a device whose index is that of its peer passes for one without a lower device,
+// and the kernel reports its carrier up to a second late.
 result<void> stage::join()
 {
     if (auto inside = enter(host::a); !inside)
         return inside;
-    auto done = ip(
-        fmt::format("link add veth-a index 11 mtu {0} type veth peer name veth-b index 12 mtu {0} netns {1}",
-                    stage_mtu, path_of(at(host::b))));
+    auto done = ip(fmt::format(
+        "link add veth-a index 11 mtu {0} type veth peer name veth-b index 12 mtu {0} netns {1}",
+        stage_mtu, path_of(at(host::b))));
     for (const auto which : {host::a, host::b}) {
         if (done)
             done = enter(which);
         const auto &h = at(which);
-        for (const auto &words :
-             {std::string("link set lo up"), fmt::format("address add {}/24 dev {}", h.address, h.interface),
-              fmt::format("link set {} up", h.interface)})
+        for (const auto &words : {std::string("link set lo up"),
+                                  fmt::format("address add {}/24 dev {}", h.address, h.interface),
+                                  fmt::format("link set {} up", h.interface)})
             if (done)
                 done = ip(words);
     }

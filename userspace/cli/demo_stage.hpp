@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Where the demo plays: two network namespaces as two hosts, joined by a veth pair whose ends are made inside
-// them. The namespaces have no name in any file system and live only as long as this process and its children, so
-// nothing is ever visible outside, and whatever ends the process (SIGKILL too) takes everything along.
+// Where the demo plays: two network namespaces as two hosts, joined by a veth pair whose ends are
+// made inside them. The namespaces have no name in any file system and live only as long as this
+// process and its children, so nothing is ever visible outside, and whatever ends the process
+// (SIGKILL too) takes everything along.
 #pragma once
 
 #include "sp/error.hpp"
@@ -10,8 +11,7 @@
 #include <array>
 #include <string>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 enum class host : unsigned { a, b };
 
@@ -20,8 +20,7 @@ struct stage_host {
     int netns = -1;
 };
 
-class stage
-{
+class stage {
 public:
     // The error says in `what` why this machine cannot, in `fix` what would help.
     [[nodiscard]] static result<stage> build();

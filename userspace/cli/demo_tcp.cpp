@@ -12,10 +12,8 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 error failed(const char *what, int why)
 {
@@ -93,7 +91,8 @@ bool tcp_peer::write_all(std::span<const std::byte> bytes) const noexcept
 bool tcp_peer::read_all(std::span<std::byte> bytes, reading how) const noexcept
 {
     while (!bytes.empty()) {
-        const auto n = ::recv(fd_, bytes.data(), bytes.size(), how == reading::spin ? MSG_DONTWAIT : 0);
+        const auto n =
+            ::recv(fd_, bytes.data(), bytes.size(), how == reading::spin ? MSG_DONTWAIT : 0);
         if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
             return false;
         if (n > 0)

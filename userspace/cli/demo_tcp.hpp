@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What sp is compared with: TCP_NODELAY ping-pong between the same two processes, over the same wires, with
-// the same bytes, and waiting in the same way (a loop of non-blocking reads, or blocking ones).
+// What sp is compared with: TCP_NODELAY ping-pong between the same two processes, over the same
+// wires, with the same bytes, and waiting in the same way (a loop of non-blocking reads, or
+// blocking ones).
 #pragma once
 
 #include "sp/error.hpp"
@@ -11,15 +12,14 @@
 #include <span>
 #include <string>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 enum class reading : std::uint8_t { spin, block };
 
-class tcp_peer
-{
+class tcp_peer {
 public:
-    [[nodiscard]] static result<tcp_peer> listen(std::uint16_t port); // only accept() is of use on it
+    [[nodiscard]] static result<tcp_peer>
+    listen(std::uint16_t port); // only accept() is of use on it
     [[nodiscard]] result<tcp_peer> accept() const;
     [[nodiscard]] static result<tcp_peer> connect(const std::string &address, std::uint16_t port);
 

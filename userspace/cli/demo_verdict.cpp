@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 std::uint64_t sum_of(const xdp_proof &p, stat_kind kind, stat except = stat::xdp_steered)
 {
@@ -22,7 +20,8 @@ std::uint64_t sum_of(const xdp_proof &p, stat_kind kind, stat except = stat::xdp
     return sum;
 }
 
-// SP packets that the kernel got: everything that passed but other protocols, of which there are ARP and TCP.
+// SP packets that the kernel got: everything that passed but other protocols, of which there are
+// ARP and TCP.
 std::uint64_t passed_of(const xdp_proof &p)
 {
     return sum_of(p, stat_kind::pass, stat::xdp_not_sp);
@@ -36,14 +35,16 @@ std::string by_reason(const std::array<xdp_proof, 4> &all, stat_kind kind)
         for (const auto &p : all)
             n += p.counted[i];
         if (stat_table[i].kind == kind && static_cast<stat>(i) != stat::xdp_not_sp && n > 0)
-            text += fmt::format("{}{} {}", text.empty() ? ": " : ", ", stat_table[i].name, grouped(n));
+            text +=
+                fmt::format("{}{} {}", text.empty() ? ": " : ", ", stat_table[i].name, grouped(n));
     }
     return text;
 }
 
 json::object object_of(const figures &f)
 {
-    return {{"asked", f.asked}, {"answered", f.answered}, {"p50_us", f.p50_us}, {"p99_us", f.p99_us}};
+    return {
+        {"asked", f.asked}, {"answered", f.answered}, {"p50_us", f.p50_us}, {"p99_us", f.p99_us}};
 }
 
 } // namespace
@@ -68,9 +69,9 @@ double times_faster(const phase &p) noexcept
 std::string figures_line(std::string_view word, std::string_view name, const figures &f,
                          std::string_view remark)
 {
-    auto line =
-        fmt::format("      {:<9} {:<9} {:>7} asked  {:>7} answered   p50 {:5.1f} us   p99 {:6.1f} us   {}",
-                    word, name, grouped(f.asked), grouped(f.answered), f.p50_us, f.p99_us, remark);
+    auto line = fmt::format(
+        "      {:<9} {:<9} {:>7} asked  {:>7} answered   p50 {:5.1f} us   p99 {:6.1f} us   {}",
+        word, name, grouped(f.asked), grouped(f.answered), f.p50_us, f.p99_us, remark);
     line.erase(line.find_last_not_of(' ') + 1);
     return line;
 }
@@ -89,13 +90,13 @@ std::string proof_of(const story &run)
         unknown += p.unknown_protocols;
     }
     const auto &so = run.spinning.ours, &st = run.standard.ours;
-    return fmt::format("      proof     steered into rings by XDP: {} packets at a, {} at b\n"
-                       "                passed to the kernel: {} sp packets{}; dropped: {}{}\n"
-                       "                unknown to the kernel (InUnknownProtos): {}; lost: {} of {} messages",
-                       grouped(steered(0)), grouped(steered(1)), grouped(passed),
-                       by_reason(all, stat_kind::pass), grouped(dropped), by_reason(all, stat_kind::drop),
-                       grouped(unknown), grouped(so.asked + st.asked - so.answered - st.answered),
-                       grouped(so.asked + st.asked));
+    return fmt::format(
+        "      proof     steered into rings by XDP: {} packets at a, {} at b\n"
+        "                passed to the kernel: {} sp packets{}; dropped: {}{}\n"
+        "                unknown to the kernel (InUnknownProtos): {}; lost: {} of {} messages",
+        grouped(steered(0)), grouped(steered(1)), grouped(passed), by_reason(all, stat_kind::pass),
+        grouped(dropped), by_reason(all, stat_kind::drop), grouped(unknown),
+        grouped(so.asked + st.asked - so.answered - st.answered), grouped(so.asked + st.asked));
 }
 
 result<void> judge(const story &run)
@@ -106,7 +107,8 @@ result<void> judge(const story &run)
     };
     for (const auto *p : {&run.spinning, &run.standard}) {
         if (p->ours.answered != p->ours.asked)
-            return std::unexpected(error::numbered(9001, "messages were lost", "", "please report it"));
+            return std::unexpected(
+                error::numbered(9001, "messages were lost", "", "please report it"));
         if (p->ours.via_xdp != p->ours.answered || p->served_via_xdp != p->ours.answered)
             return not_by_xdp(fmt::format("of {} requests {} came through AF_XDP, of {} answers {}",
                                           p->ours.asked, p->served_via_xdp, p->ours.answered,
@@ -116,7 +118,8 @@ result<void> judge(const story &run)
                 return not_by_xdp(
                     fmt::format("the program steered {} packets", proof.counted[SP_XDP_steered]));
             if (proof.unknown_protocols > 0)
-                return not_by_xdp("the kernel's IP layer saw packets of a protocol it does not know");
+                return not_by_xdp(
+                    "the kernel's IP layer saw packets of a protocol it does not know");
         }
     }
     return {};
@@ -125,7 +128,8 @@ result<void> judge(const story &run)
 json::object object_of(const story &o)
 {
     json::object whole;
-    for (const auto &[name, p] : {std::pair("spinning", &o.spinning), std::pair("standard", &o.standard)}) {
+    for (const auto &[name, p] :
+         {std::pair("spinning", &o.spinning), std::pair("standard", &o.standard)}) {
         if (p->ours.asked == 0)
             continue;
         json::object members{{"sp", object_of(p->ours)}};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the demo has seen and what it means: the figures as lines for people or as JSON for programs, the
-// proof of the way that the messages took, and the verdict. Values in, values out; printing is the caller's.
+// What the demo has seen and what it means: the figures as lines for people or as JSON for
+// programs, the proof of the way that the messages took, and the verdict. Values in, values out;
+// printing is the caller's.
 #pragma once
 
 #include "sp/error.hpp"
@@ -12,8 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 // One exchange as both sides saw it.
 struct phase {
@@ -33,14 +33,14 @@ struct story {
 
 [[nodiscard]] std::string_view name_of(manner how) noexcept;
 
-[[nodiscard]] std::string figures_line(std::string_view word, std::string_view name, const figures &f,
-                                       std::string_view remark = {});
+[[nodiscard]] std::string figures_line(std::string_view word, std::string_view name,
+                                       const figures &f, std::string_view remark = {});
 [[nodiscard]] double times_faster(const phase &p) noexcept; // than TCP, at p50
 
 [[nodiscard]] std::string comparison_of(const phase &p);
 
-// Three lines: steered, passed and dropped by reason, unknown to the kernel and lost. The last has no
-// newline.
+// Three lines: steered, passed and dropped by reason, unknown to the kernel and lost. The last has
+// no newline.
 [[nodiscard]] std::string proof_of(const story &s);
 
 // An error when a message was lost or took another way than XDP.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp doctor`: what this host lacks for sp, and the command that mends each. Needs no privilege and changes
-// nothing; what cannot be seen without one is marked `?` and says which would tell.
+// `sp doctor`: what this host lacks for sp, and the command that mends each. Needs no privilege and
+// changes nothing; what cannot be seen without one is marked `?` and says which would tell.
 #include "userspace/cli/host.hpp"
 #include "userspace/cli/table.hpp"
 #include "userspace/cli/verbs.hpp"
@@ -10,10 +10,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 enum class verdict : std::uint8_t { ok, fix, unknown };
 
@@ -23,10 +21,11 @@ struct finding {
     std::string remark; // for fix: the command; otherwise what a person might want to know
 };
 
-// One AF_XDP socket per receive queue, each with its own packet memory: engine_options::frames times a frame.
+// One AF_XDP socket per receive queue, each with its own packet memory: engine_options::frames
+// times a frame.
 constexpr std::uint64_t frames_per_queue = 4096;
 constexpr unsigned mtu_of_small_frames = 1748; // a frame of 2048 bytes less headroom and Ethernet
-constexpr unsigned mtu_native_max = 3498;      // page less headroom: ena and virtio; veth takes 8 more
+constexpr unsigned mtu_native_max = 3498; // page less headroom: ena and virtio; veth takes 8 more
 constexpr unsigned mtu_veth_peer_max = 3506;
 
 finding kernel_finding()
@@ -57,7 +56,8 @@ finding caps_finding()
     if (missing.empty())
         return {"caps", mine.present(), verdict::ok, ""};
     return {"caps", "missing: " + missing, verdict::fix,
-            "run as root, or: setcap cap_bpf,cap_net_admin,cap_net_raw+ep PROGRAM; unixgram:// needs none"};
+            "run as root, or: setcap cap_bpf,cap_net_admin,cap_net_raw+ep PROGRAM; unixgram:// "
+            "needs none"};
 }
 
 finding memlock_finding(const std::optional<interface_facts> &interface)
@@ -67,13 +67,14 @@ finding memlock_finding(const std::optional<interface_facts> &interface)
     const std::uint64_t frame = interface && interface->mtu > mtu_of_small_frames ? 4096 : 2048;
     const auto needed = queues * frames_per_queue * frame;
     const auto seen =
-        fmt::format("{}, AF_XDP on {} queue{} needs {}", limit ? in_mebibytes(*limit) : "no limit", queues,
-                    queues == 1 ? "" : "s", in_mebibytes(needed));
+        fmt::format("{}, AF_XDP on {} queue{} needs {}", limit ? in_mebibytes(*limit) : "no limit",
+                    queues, queues == 1 ? "" : "s", in_mebibytes(needed));
     if (!limit || capabilities::effective().holds(capability::ipc_lock))
         return {"memlock", seen, verdict::ok, limit ? "CAP_IPC_LOCK lifts the limit" : ""};
     if (*limit >= needed)
         return {"memlock", seen, verdict::ok, ""};
-    return {"memlock", seen, verdict::fix, "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited"};
+    return {"memlock", seen, verdict::fix,
+            "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited"};
 }
 
 finding bpffs_finding()
@@ -108,7 +109,8 @@ finding driver_finding(const interface_facts &f)
     if (!*f.native_xdp)
         return {"driver", driver + ", no native XDP", verdict::ok,
                 fmt::format("sp xdp load {} -m skb works, slower", f.name)};
-    return {"driver", fmt::format("{}, native XDP, zero-copy {}", driver, *f.zero_copy ? "yes" : "no"),
+    return {"driver",
+            fmt::format("{}, native XDP, zero-copy {}", driver, *f.zero_copy ? "yes" : "no"),
             verdict::ok, *f.zero_copy ? "" : "copy mode"};
 }
 
@@ -127,8 +129,9 @@ finding mtu_finding(const interface_facts &f)
 {
     if (f.driver == "veth") {
         if (f.peer.empty())
-            return {"mtu", fmt::format("{}; the peer is in another namespace", f.mtu), verdict::ok,
-                    fmt::format("native XDP needs the peer's MTU at {} or less", mtu_veth_peer_max)};
+            return {
+                "mtu", fmt::format("{}; the peer is in another namespace", f.mtu), verdict::ok,
+                fmt::format("native XDP needs the peer's MTU at {} or less", mtu_veth_peer_max)};
         const auto seen = fmt::format("{}, peer {} has {}", f.mtu, f.peer, f.peer_mtu.value_or(0));
         if (f.peer_mtu.value_or(0) > mtu_veth_peer_max)
             return {"mtu", seen, verdict::fix,
@@ -136,9 +139,11 @@ finding mtu_finding(const interface_facts &f)
         return {"mtu", seen, verdict::ok, ""};
     }
     if (f.mtu > mtu_native_max)
-        return {"mtu", fmt::format("{}, drivers take native XDP up to about {}", f.mtu, mtu_native_max),
+        return {"mtu",
+                fmt::format("{}, drivers take native XDP up to about {}", f.mtu, mtu_native_max),
                 verdict::fix,
-                fmt::format("ip link set {} mtu {} on all hosts of that network", f.name, mtu_native_max)};
+                fmt::format("ip link set {} mtu {} on all hosts of that network", f.name,
+                            mtu_native_max)};
     return {"mtu", fmt::format("{}", f.mtu), verdict::ok, ""};
 }
 
@@ -158,11 +163,12 @@ finding program_finding(const interface_facts &f)
     if (!found)
         return {"XDP", "cannot be asked", verdict::unknown, std::string(found.error().why())};
     if (found->empty())
-        return {"XDP", "no program is attached", verdict::ok, fmt::format("sp xdp load {}", f.name)};
+        return {"XDP", "no program is attached", verdict::ok,
+                fmt::format("sp xdp load {}", f.name)};
     const auto &s = found->front();
-    const auto seen =
-        fmt::format("{} id {}, {} mode, kept by {}", s.program_name.empty() ? "a program" : s.program_name,
-                    s.program_id, xdp::name_of(s.attached), s.kept_by);
+    const auto seen = fmt::format("{} id {}, {} mode, kept by {}",
+                                  s.program_name.empty() ? "a program" : s.program_name,
+                                  s.program_id, xdp::name_of(s.attached), s.kept_by);
     if (s.ours)
         return {"XDP", seen, verdict::ok, ""};
     if (s.program_name.empty())
@@ -173,10 +179,11 @@ finding program_finding(const interface_facts &f)
 
 void look_at_interface(const interface_facts &f, std::vector<finding> &found)
 {
-    found.push_back(
-        f.up ? finding{"link", f.name + " is up", verdict::ok, ""}
-             : finding{"link", f.name + " is down", verdict::fix, fmt::format("ip link set {} up", f.name)});
-    for (auto look : {driver_finding, queues_finding, mtu_finding, offloads_finding, program_finding})
+    found.push_back(f.up ? finding{"link", f.name + " is up", verdict::ok, ""}
+                         : finding{"link", f.name + " is down", verdict::fix,
+                                   fmt::format("ip link set {} up", f.name)});
+    for (auto look :
+         {driver_finding, queues_finding, mtu_finding, offloads_finding, program_finding})
         found.push_back(look(f));
 }
 
@@ -233,7 +240,8 @@ int doctor(const std::string &interface, console &out)
                                memlock_finding(facts), bpffs_finding(),    unixgram_finding()};
     if (facts)
         look_at_interface(*facts, found);
-    const auto to_fix = static_cast<std::size_t>(std::ranges::count(found, verdict::fix, &finding::is));
+    const auto to_fix =
+        static_cast<std::size_t>(std::ranges::count(found, verdict::fix, &finding::is));
     const int exit = to_fix ? exit_to_fix : exit_done;
     if (!out.json())
         return print_text(found, to_fix, exit, out);

@@ -23,10 +23,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 constexpr std::array needed_for_xdp{std::pair(capability::bpf, "CAP_BPF"),
                                     std::pair(capability::net_admin, "CAP_NET_ADMIN"),
@@ -49,8 +47,7 @@ std::optional<std::uint64_t> number_in(const std::string &path)
 }
 
 // Asks the driver of one interface by ioctl; any datagram socket will do.
-class driver_questions
-{
+class driver_questions {
 public:
     explicit driver_questions(const std::string &name)
         : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0))
@@ -65,7 +62,10 @@ public:
     driver_questions(const driver_questions &) = delete;
     driver_questions &operator=(const driver_questions &) = delete;
 
-    [[nodiscard]] bool ask(unsigned long question) { return ::ioctl(socket_, question, &request_) == 0; }
+    [[nodiscard]] bool ask(unsigned long question)
+    {
+        return ::ioctl(socket_, question, &request_) == 0;
+    }
     template <class Command>
     [[nodiscard]] bool ethtool(Command &command)
     {
@@ -99,8 +99,8 @@ void ask_driver(interface_facts &facts)
         facts.lro = (flags.data & ETH_FLAG_LRO) != 0;
 }
 
-// A veth's peer by its index; the same index may belong to somebody else when the peer is in another
-// namespace, so the peer has to name us too.
+// A veth's peer by its index; the same index may belong to somebody else when the peer is in
+// another namespace, so the peer has to name us too.
 void find_peer(interface_facts &facts)
 {
     if (facts.driver != "veth")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Facts about this host and its interfaces, read without privilege and without changing anything: for `sp
-// doctor` and the first line of `sp demo`. What cannot be seen is an empty optional.
+// Facts about this host and its interfaces, read without privilege and without changing anything:
+// for `sp doctor` and the first line of `sp demo`. What cannot be seen is an empty optional.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct kernel_version {
     std::string release; // as uname has it
@@ -19,15 +18,21 @@ struct kernel_version {
 };
 [[nodiscard]] kernel_version kernel();
 
-enum class capability : unsigned { net_admin = 12, net_raw = 13, ipc_lock = 14, sys_admin = 21, bpf = 39 };
+enum class capability : unsigned {
+    net_admin = 12,
+    net_raw = 13,
+    ipc_lock = 14,
+    sys_admin = 21,
+    bpf = 39
+};
 
-class capabilities
-{
+class capabilities {
 public:
     [[nodiscard]] static capabilities effective();
     // CAP_SYS_ADMIN holds what CAP_BPF was made from.
     [[nodiscard]] bool holds(capability which) const noexcept;
-    // Of the three that XDP and AF_XDP want, those that are there or not, as CAP_BPF CAP_NET_ADMIN ...
+    // Of the three that XDP and AF_XDP want, those that are there or not, as CAP_BPF CAP_NET_ADMIN
+    // ...
     [[nodiscard]] std::string present() const;
     [[nodiscard]] std::string missing() const;
 
@@ -55,7 +60,8 @@ struct interface_facts {
     std::optional<unsigned> peer_mtu;
     std::optional<bool> native_xdp, zero_copy; // as the kernel says, from 6.3 on
 };
-[[nodiscard]] std::optional<interface_facts> look_at(const std::string &name); // empty: there is none
+[[nodiscard]] std::optional<interface_facts>
+look_at(const std::string &name); // empty: there is none
 [[nodiscard]] std::vector<std::string> interface_names();
 
 // A number of bytes as 64 MiB.

@@ -13,10 +13,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 sigset_t the_signals() noexcept
 {
@@ -39,7 +37,8 @@ int open_signals() noexcept
 int take_signal(int signals) noexcept
 {
     signalfd_siginfo info;
-    return ::read(signals, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
+    return ::read(signals, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo)
+                                                              : 0;
 }
 
 void unblock_signals() noexcept

@@ -5,10 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-namespace sp::cli::json
-{
-namespace
-{
+namespace sp::cli::json {
+namespace {
 
 using tree = nlohmann::ordered_json;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A JSON document as a plain tree that keeps the order of its members, and its text. The library that writes
-// it is known to json.cpp only, because it is dear to compile. Bytes that are not UTF-8 are replaced, never
-// refused.
+// A JSON document as a plain tree that keeps the order of its members, and its text. The library
+// that writes it is known to json.cpp only, because it is dear to compile. Bytes that are not UTF-8
+// are replaced, never refused.
 #pragma once
 
 #include <concepts>
@@ -13,18 +13,19 @@
 #include <variant>
 #include <vector>
 
-namespace sp::cli::json
-{
+namespace sp::cli::json {
 
 struct value;
 struct member;
 using array = std::vector<value>;
 using object = std::vector<member>;
 
-// Made from anything a member may be: {"name", 7}. The constructors are defined below, where a member is
-// complete. NOLINTBEGIN(google-explicit-constructor)
+// Made from anything a member may be: {"name", 7}. The constructors are defined below, where a
+// member is complete. NOLINTBEGIN(google-explicit-constructor)
 struct value {
-    std::variant<std::nullptr_t, bool, std::int64_t, std::uint64_t, double, std::string, array, object> is;
+    std::variant<std::nullptr_t, bool, std::int64_t, std::uint64_t, double, std::string, array,
+                 object>
+        is;
 
     value();
     template <class T>

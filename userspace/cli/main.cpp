@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with its
-// status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is turned into an
-// error here; nothing leaves.
+// `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with
+// its status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is
+// turned into an error here; nothing leaves.
 #include "userspace/cli/verbs.hpp"
 
 #include <CLI/CLI.hpp>
@@ -13,25 +13,25 @@
 #include <iostream>
 #include <iterator>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 constexpr auto exit_codes =
     "Exit: 0 done, 1 failed, 2 usage, 3 nothing loaded, 4 not permitted, 5 busy,\n"
-    "      6 no such thing or nobody there, 7 timed out, 8 something to be fixed, 9 not supported,\n"
+    "      6 no such thing or nobody there, 7 timed out, 8 something to be fixed, 9 not "
+    "supported,\n"
     "      10 partly done, 128+n ended by signal n";
 
-// CLI11 names a validator's complaint after the option and the word; these say what would have been right.
+// CLI11 names a validator's complaint after the option and the word; these say what would have been
+// right.
 const CLI::Validator a_duration(
     [](std::string &word) {
         return parse_duration(word) ? "" : word + " is not a time such as 100ms, 2s, 1h";
     },
     "TIME", "duration");
 const CLI::Validator
-    a_count([](std::string &word) { return parse_count(word) ? "" : word + " is not a number"; }, "N",
-            "count");
+    a_count([](std::string &word) { return parse_count(word) ? "" : word + " is not a number"; },
+            "N", "count");
 const CLI::Validator a_format(
     [](std::string &word) {
         return parse_format(word) ? "" : word + " is none of text, no, ascii, quoted, hex, raw";
@@ -62,7 +62,8 @@ struct words {
 // Flags that every verb takes, before or after its name. Below `xdp`, -p is the place of the pins.
 void add_common(CLI::App &app, words &w, const char *pretty = "-p,--pretty")
 {
-    app.add_flag("-j,--json", w.how.json, "one JSON object per run, or per message")->group("Common");
+    app.add_flag("-j,--json", w.how.json, "one JSON object per run, or per message")
+        ->group("Common");
     app.add_flag(pretty, w.how.pretty, "JSON, indented")->group("Common");
     app.add_flag("-v,--verbose", w.how.verbose, "say more on stderr")->group("Common");
     app.add_flag("-q,--quiet", w.how.quiet, "no status lines on stderr")->group("Common");
@@ -72,8 +73,8 @@ void add_common(CLI::App &app, words &w, const char *pretty = "-p,--pretty")
         ->group("Common");
 }
 
-CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what, const char *examples,
-                   const char *group)
+CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what,
+                   const char *examples, const char *group)
 {
     auto &verb = *app.add_subcommand(name, what);
     verb.group(group);
@@ -98,7 +99,8 @@ void add_message_options(CLI::App &verb, message_words &m, const char *data)
         ->expected(1)
         ->allow_extra_args(false)
         ->take_all();
-    verb.add_flag("--insecure", m.insecure, "plaintext between hosts, knowingly (also SP_INSECURE=1)");
+    verb.add_flag("--insecure", m.insecure,
+                  "plaintext between hosts, knowingly (also SP_INSECURE=1)");
 }
 
 void add_messages(CLI::App &app, words &w)
@@ -121,7 +123,8 @@ void add_messages(CLI::App &app, words &w)
                          "Messages");
     add_message_options(rep, w.rep, "the answer to every request");
     auto *echo = rep.add_flag("--echo", w.echo, "answer with the request")->option_text(" ");
-    rep.add_option("--exec", w.exec, "answer with what CMD makes of the request: its stdin, and its stdout")
+    rep.add_option("--exec", w.exec,
+                   "answer with what CMD makes of the request: its stdin, and its stdout")
         ->option_text("CMD")
         ->excludes(echo);
 }
@@ -139,28 +142,33 @@ void add_xdp(CLI::App &app, words &w)
         auto &verb = *xdp.add_subcommand(name, what);
         verb.footer(exit_codes);
         add_common(verb, w, "--pretty");
-        auto *interface = verb.add_option("IFACE", a.interface, "a network interface")->option_text(" ");
+        auto *interface =
+            verb.add_option("IFACE", a.interface, "a network interface")->option_text(" ");
         if (action != xdp_arguments::action::status)
             interface->required();
         verb.add_option("-p,--pin-root", a.pin_root, "where the pins are (default /run/sp/bpf)")
             ->option_text("PATH");
         return verb;
     };
-    auto &load = add("load", "attach the program and pin it: it stays until unload or reboot", w.load,
-                     xdp_arguments::action::load);
-    load.add_option("-m,--mode", w.load.mode, "native (default), skb or auto; nothing falls back in silence")
+    auto &load = add("load", "attach the program and pin it: it stays until unload or reboot",
+                     w.load, xdp_arguments::action::load);
+    load.add_option("-m,--mode", w.load.mode,
+                    "native (default), skb or auto; nothing falls back in silence")
         ->option_text("MODE");
     load.add_flag("--replace", w.load.replace, "an older program of sp gives way, without a gap");
     load.add_flag("--dry-run", w.load.dry_run, "verify and run once in the kernel, attach nothing");
-    auto &unload = add("unload", "detach and unpin what load left", w.unload, xdp_arguments::action::unload);
+    auto &unload =
+        add("unload", "detach and unpin what load left", w.unload, xdp_arguments::action::unload);
     unload.add_flag("--strict", w.unload.strict, "exit 3 when nothing was loaded");
-    add("status", "what is attached, by whom, and what it counted", w.status, xdp_arguments::action::status);
+    add("status", "what is attached, by whom, and what it counted", w.status,
+        xdp_arguments::action::status);
 }
 
 void add_rest(CLI::App &app, words &w)
 {
-    auto &doctor = add_verb(app, w, "doctor", "what is missing on this host, and the command that mends it",
-                            "  sp doctor\n  sp doctor eth0", "The host");
+    auto &doctor =
+        add_verb(app, w, "doctor", "what is missing on this host, and the command that mends it",
+                 "  sp doctor\n  sp doctor eth0", "The host");
     doctor.add_option("IFACE", w.doctor_interface, "look at this interface too")->option_text(" ");
 
     auto &demo = add_verb(app, w, "demo", "two hosts on this machine exchange messages through XDP",
@@ -223,7 +231,8 @@ error explain(const CLI::App &app, const CLI::ParseError &e)
         return usage(fmt::format("\"{}\" is not understood here", left.front()),
                      left.size() > 1 ? "more words than are expected"
                                      : "no such verb or option, or a word too many",
-                     meant.empty() ? help_of(app) : fmt::format("did you mean {}? {}", meant, help_of(app)));
+                     meant.empty() ? help_of(app)
+                                   : fmt::format("did you mean {}? {}", meant, help_of(app)));
     }
     return usage("the command line is not understood", e.what(), help_of(app));
 }
@@ -234,10 +243,11 @@ std::optional<error> take_positional(const message_words &m, const char *verb, s
     const char *preset = std::getenv("SP_URL");
     const bool use_preset = preset && *preset && !(m.first && m.first->contains("://"));
     if (!use_preset && !m.first)
-        return usage("no URL is given", "", fmt::format("sp {} URL, or SP_URL in the environment", verb));
+        return usage("no URL is given", "",
+                     fmt::format("sp {} URL, or SP_URL in the environment", verb));
     if (use_preset && m.second)
-        return usage(fmt::format("\"{}\" is a word too many", *m.second), "the URL is that of SP_URL",
-                     fmt::format("sp {} --help", verb));
+        return usage(fmt::format("\"{}\" is a word too many", *m.second),
+                     "the URL is that of SP_URL", fmt::format("sp {} --help", verb));
     url = use_preset ? preset : *m.first;
     data = use_preset ? m.first : m.second;
     return std::nullopt;
@@ -273,8 +283,8 @@ int call_rep(const words &w, console &out)
     if (auto wrong = take_positional(w.rep, "rep", a.url, data))
         return out.fail(*wrong);
     if (data && (w.echo || !w.exec.empty()))
-        return out.fail(usage("an answer is given twice", fmt::format("\"{}\" and --echo or --exec", *data),
-                              "sp rep --help"));
+        return out.fail(usage("an answer is given twice",
+                              fmt::format("\"{}\" and --echo or --exec", *data), "sp rep --help"));
     take_common(w.rep, a, 0);
     a.answer = data.value_or("");
     a.echo = w.echo;
@@ -307,7 +317,9 @@ int call(const CLI::App &app, words &w, console &out)
 
 console console_for(words &w)
 {
-    w.how.colour = w.colour == "always" ? when::always : w.colour == "never" ? when::never : when::automatic;
+    w.how.colour = w.colour == "always"  ? when::always
+                   : w.colour == "never" ? when::never
+                                         : when::automatic;
     return console(w.how);
 }
 
@@ -315,7 +327,9 @@ console console_for(words &w)
 bool json_is_asked(int argc, char **argv)
 {
     const std::vector<std::string_view> words(argv + 1, argv + argc);
-    const auto given = [&](std::string_view word) { return std::ranges::find(words, word) != words.end(); };
+    const auto given = [&](std::string_view word) {
+        return std::ranges::find(words, word) != words.end();
+    };
     return given("-j") || given("--json") || given("--pretty") || (given("-p") && !given("xdp"));
 }
 

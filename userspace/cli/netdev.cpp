@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See netdev.hpp. The numbers of the family are those of linux/netdev.h, which Debian 12 does not have.
+// See netdev.hpp. The numbers of the family are those of linux/netdev.h, which Debian 12 does not
+// have.
 #include "userspace/cli/netdev.hpp"
 
 #include <array>
@@ -10,10 +11,8 @@
 #include <linux/genetlink.h>
 #include <memory>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 constexpr std::uint8_t command_dev_get = 1;
 constexpr std::uint16_t attribute_ifindex = 1, attribute_xdp_features = 3;
@@ -31,7 +30,8 @@ nlmsghdr *begin(buffer &space, std::uint16_t family, std::uint8_t command)
     header->nlmsg_type = family;
     header->nlmsg_flags = NLM_F_REQUEST;
     header->nlmsg_seq = 1;
-    auto *generic = static_cast<genlmsghdr *>(mnl_nlmsg_put_extra_header(header, sizeof(genlmsghdr)));
+    auto *generic =
+        static_cast<genlmsghdr *>(mnl_nlmsg_put_extra_header(header, sizeof(genlmsghdr)));
     generic->cmd = command;
     generic->version = 1;
     return header;
@@ -46,11 +46,14 @@ auto ask(mnl_socket &socket, nlmsghdr &question, buffer &space, std::uint16_t wa
         return std::nullopt;
     const auto got = mnl_socket_recvfrom(&socket, space.data(), space.size());
     auto *answer = reinterpret_cast<nlmsghdr *>(space.data());
-    if (got < 0 || !mnl_nlmsg_ok(answer, static_cast<int>(got)) || answer->nlmsg_type == NLMSG_ERROR)
+    if (got < 0 || !mnl_nlmsg_ok(answer, static_cast<int>(got)) ||
+        answer->nlmsg_type == NLMSG_ERROR)
         return std::nullopt;
     const auto *end = static_cast<const char *>(mnl_nlmsg_get_payload_tail(answer));
-    auto *attribute = static_cast<nlattr *>(mnl_nlmsg_get_payload_offset(answer, sizeof(genlmsghdr)));
-    while (mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char *>(attribute)))) {
+    auto *attribute =
+        static_cast<nlattr *>(mnl_nlmsg_get_payload_offset(answer, sizeof(genlmsghdr)));
+    while (
+        mnl_attr_ok(attribute, static_cast<int>(end - reinterpret_cast<const char *>(attribute)))) {
         if (mnl_attr_get_type(attribute) == wanted)
             return read(attribute);
         attribute = mnl_attr_next(attribute);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the kernel says a driver can do with XDP: the generic netlink family "netdev", from Linux 6.3 on,
-// needs no privilege. An older kernel has no such family, and then only trying tells.
+// What the kernel says a driver can do with XDP: the generic netlink family "netdev", from
+// Linux 6.3 on, needs no privilege. An older kernel has no such family, and then only trying tells.
 #pragma once
 
 #include <optional>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct xdp_features {
     bool native = false;    // runs a program and redirects

@@ -13,10 +13,8 @@
 #include <limits>
 #include <variant>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using std::string_view;
 using duration_field = std::optional<std::chrono::nanoseconds> options::*;
@@ -75,7 +73,8 @@ struct assign {
     {
         const auto n = parse_count(value);
         const bool fits = n && *n <= std::numeric_limits<std::uint32_t>::max();
-        return store(f, fits ? std::optional(static_cast<std::uint32_t>(*n)) : std::nullopt, "a number");
+        return store(f, fits ? std::optional(static_cast<std::uint32_t>(*n)) : std::nullopt,
+                     "a number");
     }
     string_view operator()(alone_field f) const
     {
@@ -91,7 +90,8 @@ struct assign {
         const auto *end = value.data() + value.size();
         const auto [rest, bad] = std::from_chars(value.data(), end, mode, 8);
         const bool fits = bad == std::errc{} && rest == end && mode <= 0777;
-        return store(f.mode, fits ? std::optional(mode) : std::nullopt, "an octal mode such as 0600");
+        return store(f.mode, fits ? std::optional(mode) : std::nullopt,
+                     "an octal mode such as 0600");
     }
 };
 
@@ -102,7 +102,8 @@ error unknown_option(string_view name)
     const auto meant = nearest(name, names);
     return error::numbered(2008, fmt::format("unknown option \"{}\"", name),
                            fmt::format("known: {}", fmt::join(names, " ")),
-                           meant.empty() ? "--set OPTION=VALUE" : fmt::format("did you mean {}?", meant));
+                           meant.empty() ? "--set OPTION=VALUE"
+                                         : fmt::format("did you mean {}?", meant));
 }
 
 } // namespace
@@ -112,17 +113,17 @@ result<void> set_options(std::span<const std::string> assignments, options &out)
     for (const string_view text : assignments) {
         const auto equals = text.find('=');
         if (equals == text.npos)
-            return std::unexpected(
-                error::numbered(2008, fmt::format("\"{}\" has no value", text), "", "--set OPTION=VALUE"));
+            return std::unexpected(error::numbered(2008, fmt::format("\"{}\" has no value", text),
+                                                   "", "--set OPTION=VALUE"));
         const auto name = text.substr(0, equals), value = text.substr(equals + 1);
         const auto found = std::ranges::find(option_names, name, &option_name::name);
         if (found == option_names.end())
             return std::unexpected(unknown_option(name));
         const auto expected = std::visit(assign{out, value}, found->field);
         if (!expected.empty())
-            return std::unexpected(error::numbered(2008,
-                                                   fmt::format("{}: \"{}\" is not understood", name, value),
-                                                   fmt::format("it takes {}", expected)));
+            return std::unexpected(
+                error::numbered(2008, fmt::format("{}: \"{}\" is not understood", name, value),
+                                fmt::format("it takes {}", expected)));
     }
     return {};
 }

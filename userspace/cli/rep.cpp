@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp rep`: prints each request and answers it with a fixed text, with the request itself, or with what a
-// command makes of it. A request that cannot be answered does not end the service: it is said on stderr.
+// `sp rep`: prints each request and answers it with a fixed text, with the request itself, or with
+// what a command makes of it. A request that cannot be answered does not end the service: it is
+// said on stderr.
 #include "sp/sp.hpp"
 #include "userspace/cli/bodies.hpp"
 #include "userspace/cli/command.hpp"
@@ -11,15 +12,12 @@
 
 #include <fmt/format.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 constexpr std::uint64_t message_max_default = 1 << 20;
 
-class answerer
-{
+class answerer {
 public:
     answerer(const rep_arguments &arguments, console &out, std::stop_token stop)
         : arguments_(arguments), out_(out), stop_(std::move(stop))
@@ -78,8 +76,8 @@ private:
         if (!done)
             return std::unexpected(done.error());
         if (done->status != 0)
-            out_.warn(
-                fmt::format("sp: the command ended with {}; what it wrote is the answer", done->status));
+            out_.warn(fmt::format("sp: the command ended with {}; what it wrote is the answer",
+                                  done->status));
         return std::move(question).reply(done->output, stop_);
     }
 

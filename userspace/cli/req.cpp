@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// `sp req`: asks and prints the answers. The dial runs in the background, so that either side may start
-// first; while there is no peer we look at why, and end with a reason that will not go away by itself.
+// `sp req`: asks and prints the answers. The dial runs in the background, so that either side may
+// start first; while there is no peer we look at why, and end with a reason that will not go away
+// by itself.
 #include "sp/sp.hpp"
 #include "userspace/cli/bodies.hpp"
 #include "userspace/cli/interrupt.hpp"
@@ -13,18 +14,15 @@
 #include <fmt/format.h>
 #include <mutex>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using namespace std::chrono_literals;
 
 constexpr auto look_interval = 100ms; // how often we ask why there is no peer
 constexpr auto silence_max = 1s;      // before we say that we wait
 
-class asker
-{
+class asker {
 public:
     asker(const req_arguments &arguments, console &out, std::stop_token stop)
         : arguments_(arguments), out_(out), stop_(std::move(stop))
@@ -56,12 +54,13 @@ public:
         return {};
     }
 
-    // A time-out of send() withdraws the request, one of recv() does not: each slice only looks up and goes
-    // on.
+    // A time-out of send() withdraws the request, one of recv() does not: each slice only looks up
+    // and goes on.
     [[nodiscard]] result<message> ask()
     {
         const auto began = engine_clock::now();
-        const auto deadline = arguments_.timeout ? wait(*arguments_.timeout).deadline(began) : instant::max();
+        const auto deadline =
+            arguments_.timeout ? wait(*arguments_.timeout).deadline(began) : instant::max();
         for (bool asked = false;;) {
             const wait slice(std::min(deadline, engine_clock::now() + look_interval), stop_);
             if (!asked) {
@@ -97,7 +96,8 @@ private:
         const auto seconds = std::chrono::duration<double>(*arguments_.timeout).count();
         const auto what = fmt::format("no answer from {} within {:g} s", arguments_.url, seconds);
         if (socket_->peers() == 0)
-            return error::numbered(2011, what, "no peer was reached", "is the other side started? sp doctor");
+            return error::numbered(2011, what, "no peer was reached",
+                                   "is the other side started? sp doctor");
         return error::numbered(2011, what, "the peer is connected and has not answered",
                                "--timeout gives it more time");
     }

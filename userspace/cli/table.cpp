@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 std::string columns(const std::vector<row> &rows)
 {

@@ -12,10 +12,8 @@
 #include <utility>
 #include <vector>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using std::string_view;
 
@@ -71,7 +69,8 @@ std::string in_hex(string_view body)
 std::string ascii(string_view body)
 {
     std::string text(body);
-    std::ranges::replace_if(text, [](char c) { return !is_printable(static_cast<unsigned char>(c)); }, '.');
+    std::ranges::replace_if(
+        text, [](char c) { return !is_printable(static_cast<unsigned char>(c)); }, '.');
     return text += '\n';
 }
 
@@ -102,8 +101,8 @@ std::size_t distance(string_view a, string_view b)
     for (std::size_t i = 1; i <= a.size(); ++i) {
         next[0] = i;
         for (std::size_t j = 1; j <= b.size(); ++j) {
-            next[j] =
-                std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] == b[j - 1] ? 0uz : 1uz)});
+            next[j] = std::min(
+                {row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] == b[j - 1] ? 0uz : 1uz)});
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 next[j] = std::min(next[j], before[j - 2] + 1);
         }
@@ -117,12 +116,13 @@ std::size_t distance(string_view a, string_view b)
 
 std::optional<body_format> parse_format(string_view word)
 {
-    constexpr std::array<std::pair<string_view, body_format>, 6> known{{{"text", body_format::text},
-                                                                        {"no", body_format::none},
-                                                                        {"ascii", body_format::ascii},
-                                                                        {"quoted", body_format::quoted},
-                                                                        {"hex", body_format::hex},
-                                                                        {"raw", body_format::raw}}};
+    constexpr std::array<std::pair<string_view, body_format>, 6> known{
+        {{"text", body_format::text},
+         {"no", body_format::none},
+         {"ascii", body_format::ascii},
+         {"quoted", body_format::quoted},
+         {"hex", body_format::hex},
+         {"raw", body_format::raw}}};
     const auto found = std::ranges::find(known, word, &std::pair<string_view, body_format>::first);
     return found == known.end() ? std::nullopt : std::optional(found->second);
 }
@@ -136,7 +136,8 @@ std::optional<std::chrono::nanoseconds> parse_duration(string_view word)
         return std::nullopt;
     if (parts->first == 0 && parts->second.empty())
         return std::chrono::nanoseconds(0);
-    const auto unit = std::ranges::find(units, parts->second, &std::pair<string_view, double>::first);
+    const auto unit =
+        std::ranges::find(units, parts->second, &std::pair<string_view, double>::first);
     if (unit == units.end())
         return std::nullopt;
     const double count = std::round(parts->first * unit->second);
@@ -147,12 +148,19 @@ std::optional<std::chrono::nanoseconds> parse_duration(string_view word)
 
 std::optional<std::uint64_t> parse_size(string_view word)
 {
-    constexpr std::array<std::pair<string_view, unsigned>, 8> units{
-        {{"", 0}, {"B", 0}, {"KiB", 10}, {"k", 10}, {"MiB", 20}, {"M", 20}, {"GiB", 30}, {"G", 30}}};
+    constexpr std::array<std::pair<string_view, unsigned>, 8> units{{{"", 0},
+                                                                     {"B", 0},
+                                                                     {"KiB", 10},
+                                                                     {"k", 10},
+                                                                     {"MiB", 20},
+                                                                     {"M", 20},
+                                                                     {"GiB", 30},
+                                                                     {"G", 30}}};
     const auto parts = number_and_unit(word);
     if (!parts)
         return std::nullopt;
-    const auto unit = std::ranges::find(units, parts->second, &std::pair<string_view, unsigned>::first);
+    const auto unit =
+        std::ranges::find(units, parts->second, &std::pair<string_view, unsigned>::first);
     if (unit == units.end())
         return std::nullopt;
     const double bytes = std::ldexp(parts->first, static_cast<int>(unit->second));

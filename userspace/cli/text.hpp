@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Words to values and back: durations, sizes, message bodies as a person reads them, and the nearest known
-// word to a mistyped one. Pure functions; what is not understood is an empty optional, and the caller says
-// what was expected.
+// Words to values and back: durations, sizes, message bodies as a person reads them, and the
+// nearest known word to a mistyped one. Pure functions; what is not understood is an empty
+// optional, and the caller says what was expected.
 #pragma once
 
 #include <chrono>
@@ -13,11 +13,11 @@
 #include <string>
 #include <string_view>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
-// How a body is printed. text: as it is, and a newline unless it ends with one; on a terminal control bytes
-// as '.'. raw: the bytes and nothing else. The others end with a newline too; none prints nothing.
+// How a body is printed. text: as it is, and a newline unless it ends with one; on a terminal
+// control bytes as '.'. raw: the bytes and nothing else. The others end with a newline too; none
+// prints nothing.
 enum class body_format : std::uint8_t { text, none, ascii, quoted, hex, raw };
 
 [[nodiscard]] std::optional<body_format> parse_format(std::string_view word);
@@ -38,8 +38,9 @@ enum class body_format : std::uint8_t { text, none, ascii, quoted, hex, raw };
 // 100000 as "100 000".
 [[nodiscard]] std::string grouped(std::uint64_t number);
 
-// The word of `known` that differs from `word` by at most a third of its letters; empty when none is that
-// near.
-[[nodiscard]] std::string_view nearest(std::string_view word, std::span<const std::string_view> known);
+// The word of `known` that differs from `word` by at most a third of its letters; empty when none
+// is that near.
+[[nodiscard]] std::string_view nearest(std::string_view word,
+                                       std::span<const std::string_view> known);
 
 } // namespace sp::cli

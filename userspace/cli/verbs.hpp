@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The verbs of `sp`, each with its arguments as plain values: main.cpp parses and calls, the verbs do. A verb
-// prints through the console and returns the exit status of the program.
+// The verbs of `sp`, each with its arguments as plain values: main.cpp parses and calls, the verbs
+// do. A verb prints through the console and returns the exit status of the program.
 #pragma once
 
 #include "userspace/cli/console.hpp"
@@ -13,8 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace sp::cli
-{
+namespace sp::cli {
 
 struct message_arguments {
     std::string url;

@@ -9,10 +9,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
-namespace sp::cli
-{
-namespace
-{
+namespace sp::cli {
+namespace {
 
 using xdp::interface_status, xdp::load_outcome, xdp::load_report;
 
@@ -50,11 +48,12 @@ std::string pin_root_of(const xdp_arguments &arguments)
 std::string sentence(const load_report &r)
 {
     if (r.outcome == load_outcome::verified)
-        return fmt::format("{}: {} passed the kernel's verifier and a sample packet; nothing is attached",
-                           r.interface, SP_PROGRAM_NAME);
-    return fmt::format("{}: {} {} in {} mode, id {}, tag {}{}, pinned in {}", r.interface, SP_PROGRAM_NAME,
-                       name_of(r.outcome), xdp::name_of(r.attached), r.program_id, r.tag,
-                       r.counters_kept ? ", counters kept" : "", r.pinned_in);
+        return fmt::format(
+            "{}: {} passed the kernel's verifier and a sample packet; nothing is attached",
+            r.interface, SP_PROGRAM_NAME);
+    return fmt::format("{}: {} {} in {} mode, id {}, tag {}{}, pinned in {}", r.interface,
+                       SP_PROGRAM_NAME, name_of(r.outcome), xdp::name_of(r.attached), r.program_id,
+                       r.tag, r.counters_kept ? ", counters kept" : "", r.pinned_in);
 }
 
 int load(const xdp_arguments &a, console &out)
@@ -75,16 +74,16 @@ int load(const xdp_arguments &a, console &out)
         out.warn(fmt::format("sp: {}: not in native mode: {}", report->interface, report->remark));
     if (!out.json())
         return out.print(sentence(*report) + '\n') ? exit_done : exit_failed;
-    return out.object(
-        "sp.xdp.load/1", exit_done,
-        {{"interface", report->interface},
-         {"outcome", name_of(report->outcome)},
-         {"mode", xdp::name_of(report->attached)},
-         {"program",
-          json::object{{"name", SP_PROGRAM_NAME}, {"id", report->program_id}, {"tag", report->tag}}},
-         {"pinned_in", report->pinned_in},
-         {"counters_kept", report->counters_kept},
-         {"remark", report->remark}});
+    return out.object("sp.xdp.load/1", exit_done,
+                      {{"interface", report->interface},
+                       {"outcome", name_of(report->outcome)},
+                       {"mode", xdp::name_of(report->attached)},
+                       {"program", json::object{{"name", SP_PROGRAM_NAME},
+                                                {"id", report->program_id},
+                                                {"tag", report->tag}}},
+                       {"pinned_in", report->pinned_in},
+                       {"counters_kept", report->counters_kept},
+                       {"remark", report->remark}});
 }
 
 int unload(const xdp_arguments &a, console &out)
@@ -94,7 +93,8 @@ int unload(const xdp_arguments &a, console &out)
         return out.fail(done.error());
     const int exit = !*done && a.strict ? exit_nothing_there : exit_done;
     if (out.json())
-        return out.object("sp.xdp.unload/1", exit, {{"interface", a.interface}, {"unloaded", *done}});
+        return out.object("sp.xdp.unload/1", exit,
+                          {{"interface", a.interface}, {"unloaded", *done}});
     if (!*done)
         out.status(fmt::format("{}: nothing of sp was loaded", a.interface));
     else if (!out.print(fmt::format("{}: unloaded\n", a.interface)))
@@ -106,7 +106,8 @@ std::uint64_t sum(const xdp::steer_counters &counters, stat_kind kind)
 {
     std::uint64_t total = 0;
     for (std::size_t i = 0; i < counters.size(); ++i)
-        if (stat_table[i].kind == kind) // the table begins with the SP_XDP lines, in the order of the map
+        if (stat_table[i].kind ==
+            kind) // the table begins with the SP_XDP lines, in the order of the map
             total += counters[i];
     return total;
 }
@@ -130,8 +131,10 @@ row row_of(const interface_status &s)
             s.tag.empty() ? "?" : s.tag,
             cell(s.layout),
             cell(s.ports_served),
-            s.uptime ? fmt::format("{}s", std::chrono::duration_cast<std::chrono::seconds>(*s.uptime).count())
-                     : "-",
+            s.uptime
+                ? fmt::format("{}s",
+                              std::chrono::duration_cast<std::chrono::seconds>(*s.uptime).count())
+                : "-",
             count(stat_kind::count),
             count(stat_kind::drop),
             s.kept_by};
@@ -147,7 +150,8 @@ json::object counters_of(const xdp::steer_counters &counters)
 
 json::object object_of(const interface_status &s)
 {
-    json::object program{{"name", s.program_name}, {"id", s.program_id}, {"tag", s.tag}, {"ours", s.ours}};
+    json::object program{
+        {"name", s.program_name}, {"id", s.program_id}, {"tag", s.tag}, {"ours", s.ours}};
     if (!s.version.empty())
         program.push_back({"version", s.version});
     if (s.layout)
@@ -180,18 +184,19 @@ void warn_about(const interface_status &s, console &out)
     if (!s.ours)
         return;
     if (s.layout && *s.layout != SP_MAP_LAYOUT)
-        out.warn(
-            fmt::format("sp: {}: its program has map layout {}, this sp {}; fix: sp xdp load {} --replace",
-                        s.name, *s.layout, SP_MAP_LAYOUT, s.name));
+        out.warn(fmt::format(
+            "sp: {}: its program has map layout {}, this sp {}; fix: sp xdp load {} --replace",
+            s.name, *s.layout, SP_MAP_LAYOUT, s.name));
     else if (!s.version.empty() && s.version != SP_VERSION)
-        out.warn(fmt::format("sp: {}: its program was loaded by sp {}, this is {}", s.name, s.version,
-                             SP_VERSION));
+        out.warn(fmt::format("sp: {}: its program was loaded by sp {}, this is {}", s.name,
+                             s.version, SP_VERSION));
 }
 
 int status(const xdp_arguments &a, console &out)
 {
     const auto found = xdp::status(
-        a.interface.empty() ? std::nullopt : std::optional<std::string_view>(a.interface), pin_root_of(a));
+        a.interface.empty() ? std::nullopt : std::optional<std::string_view>(a.interface),
+        pin_root_of(a));
     if (!found)
         return out.fail(found.error());
     const bool loaded = std::ranges::any_of(*found, &interface_status::ours);
@@ -205,12 +210,12 @@ int status(const xdp_arguments &a, console &out)
         return out.object("sp.xdp.status/1", exit, {{"interfaces", std::move(interfaces)}});
     }
     if (found->empty()) {
-        out.status(
-            fmt::format("no XDP program is attached{}", a.interface.empty() ? "" : " to " + a.interface));
+        out.status(fmt::format("no XDP program is attached{}",
+                               a.interface.empty() ? "" : " to " + a.interface));
         return exit;
     }
-    std::vector<row> rows{
-        {"Interface", "Mode", "Program", "ID", "Tag", "Layout", "Ports", "Uptime", "Rx", "Drops", "Kept by"}};
+    std::vector<row> rows{{"Interface", "Mode", "Program", "ID", "Tag", "Layout", "Ports", "Uptime",
+                           "Rx", "Drops", "Kept by"}};
     for (const auto &s : *found)
         rows.push_back(row_of(s));
     return out.print(columns(rows)) ? exit : exit_failed;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Part of engine.hpp: transports, sockets, endpoints and the turn. A dialer tries for ever: at once, then with pauses
-// that double after every failure, refusals included, each drawn from the upper half of its range; it starts over
-// only after a pipe that carried a message or lived for a second.
+// Part of engine.hpp: transports, sockets, endpoints and the turn. A dialer tries for ever: at
+// once, then with pauses that double after every failure, refusals included, each drawn from the
+// upper half of its range; it starts over only after a pipe that carried a message or lived for a
+// second.
 #pragma once
 
 #include "userspace/engine/engine.hpp"
@@ -31,7 +32,8 @@ void engine<Transport>::remove_transport(std::size_t slot)
 }
 
 template <transport Transport>
-std::optional<socket_id> engine<Transport>::open_req(const protocol::req_options &req, const socket_options &options)
+std::optional<socket_id> engine<Transport>::open_req(const protocol::req_options &req,
+                                                     const socket_options &options)
 {
     socket_id id{};
     auto *s = sockets_.add(id);
@@ -45,7 +47,8 @@ std::optional<socket_id> engine<Transport>::open_req(const protocol::req_options
 }
 
 template <transport Transport>
-std::optional<socket_id> engine<Transport>::open_rep(const protocol::rep_options &rep, const socket_options &options)
+std::optional<socket_id> engine<Transport>::open_rep(const protocol::rep_options &rep,
+                                                     const socket_options &options)
 {
     socket_id id{};
     auto *s = sockets_.add(id);
@@ -67,7 +70,8 @@ bool engine<Transport>::drained(socket_id id)
         return done;
     if (auto *req = std::get_if<protocol::req_machine>(&s->machine))
         done = !req->has_queued();
-    pipes_.each([&](pipe_id, const pipe &p) { done = done && (p.socket != id || p.outbox.empty()); });
+    pipes_.each(
+        [&](pipe_id, const pipe &p) { done = done && (p.socket != id || p.outbox.empty()); });
     return done;
 }
 
@@ -118,7 +122,8 @@ bool engine<Transport>::listened(std::size_t transport, std::uint16_t port)
 }
 
 template <transport Transport>
-std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t transport, std::uint16_t port)
+std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t transport,
+                                                     std::uint16_t port)
 {
     endpoint_id name{};
     auto *e = endpoints_.add(name);
@@ -131,8 +136,9 @@ std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t t
 }
 
 template <transport Transport>
-std::optional<endpoint_id> engine<Transport>::dial(socket_id id, std::size_t transport, const sp_address &peer,
-                                                   std::uint16_t local_port, std::uint16_t peer_port, instant now)
+std::optional<endpoint_id> engine<Transport>::dial(socket_id id, std::size_t transport,
+                                                   const sp_address &peer, std::uint16_t local_port,
+                                                   std::uint16_t peer_port, instant now)
 {
     endpoint_id name{};
     auto *e = endpoints_.add(name);
@@ -261,11 +267,13 @@ void engine<Transport>::pause(endpoint_id id, endpoint &e, instant now)
 
 // The system says that a peer is gone. Believed while dialing; later only if it cannot be wrong.
 template <transport Transport>
-void engine<Transport>::on_failure(std::size_t transport, const sp_address &peer, errc why, instant now)
+void engine<Transport>::on_failure(std::size_t transport, const sp_address &peer, errc why,
+                                   instant now)
 {
     const bool certain = transports_[transport]->certain();
     pipes_.each([&](pipe_id id, pipe &p) {
-        if (p.transport != transport || !same(p.address, peer) || (p.attached ? !certain : p.link->answered()))
+        if (p.transport != transport || !same(p.address, peer) ||
+            (p.attached ? !certain : p.link->answered()))
             return;
         p.hint = why;
         p.why = stat::pipe_peer_closed;
@@ -364,7 +372,9 @@ std::size_t engine<Transport>::poll(instant now, sweep how)
             continue;
         auto &t = *transports_[slot];
         work += t.receive(
-            [&](const sp_address &from, std::span<const std::byte> packet) { on_packet(slot, from, packet, now); },
+            [&](const sp_address &from, std::span<const std::byte> packet) {
+                on_packet(slot, from, packet, now);
+            },
             batch, how, now.time_since_epoch().count());
         while (const auto failure = t.next_failure())
             on_failure(slot, failure->first, failure->second, now);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The engine: packets from transports go to connections, messages from connections to patterns, effects of patterns
-// back to connections and packets. One object, one thread at a time, no locks, no clock, no system call of its own:
-// time, randomness and transports are handed in, so that tests and the simulator run the same code as the drivers.
+// The engine: packets from transports go to connections, messages from connections to patterns,
+// effects of patterns back to connections and packets. One object, one thread at a time, no locks,
+// no clock, no system call of its own: time, randomness and transports are handed in, so that tests
+// and the simulator run the same code as the drivers.
 //
-// A turn (poll) is bounded: receive a batch, timers, collect returned buffers, retry what had no room, flush. Calls of
-// the application (with(), dial(), ...) may come between turns and push out what they produced themselves.
+// A turn (poll) is bounded: receive a batch, timers, collect returned buffers, retry what had no
+// room, flush. Calls of the application (with(), dial(), ...) may come between turns and push out
+// what they produced themselves.
 #pragma once
 
 #include "userspace/engine/frame_pool.hpp"
@@ -27,7 +29,9 @@ namespace sp::core {
 // So many events per second, no more; what is over is not remembered.
 class budget {
 public:
-    explicit budget(std::uint32_t per_second) noexcept : per_second_(per_second), left_(per_second) {}
+    explicit budget(std::uint32_t per_second) noexcept : per_second_(per_second), left_(per_second)
+    {
+    }
 
     [[nodiscard]] bool take(instant now) noexcept
     {
@@ -71,9 +75,12 @@ public:
     }
 
     // ---- sockets
-    [[nodiscard]] std::optional<socket_id> open_req(const protocol::req_options &, const socket_options &);
-    [[nodiscard]] std::optional<socket_id> open_rep(const protocol::rep_options &, const socket_options &);
-    // Ends its pipes with their peers told, its endpoints and its machine. Returns what was left undone.
+    [[nodiscard]] std::optional<socket_id> open_req(const protocol::req_options &,
+                                                    const socket_options &);
+    [[nodiscard]] std::optional<socket_id> open_rep(const protocol::rep_options &,
+                                                    const socket_options &);
+    // Ends its pipes with their peers told, its endpoints and its machine. Returns what was left
+    // undone.
     struct leftovers {
         std::uint64_t undelivered = 0, unconfirmed = 0;
     };
@@ -81,16 +88,19 @@ public:
     [[nodiscard]] socket *find(socket_id id) noexcept { return sockets_.find(id); }
     [[nodiscard]] bool drained(socket_id id); // nothing waits in it to be sent
 
-    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's kind. What that
-    // changed on pipes is looked at by finish() or the next turn: messages go out first.
+    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's
+    // kind. What that changed on pipes is looked at by finish() or the next turn: messages go out
+    // first.
     template <class Machine, class F>
     auto with(socket_id id, instant now, F &&f);
 
     // ---- endpoints
-    [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, std::size_t transport, std::uint16_t port);
+    [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, std::size_t transport,
+                                                    std::uint16_t port);
     [[nodiscard]] bool listened(std::size_t transport, std::uint16_t port);
-    [[nodiscard]] std::optional<endpoint_id> dial(socket_id id, std::size_t transport, const sp_address &peer,
-                                                  std::uint16_t local_port, std::uint16_t peer_port, instant now);
+    [[nodiscard]] std::optional<endpoint_id> dial(socket_id id, std::size_t transport,
+                                                  const sp_address &peer, std::uint16_t local_port,
+                                                  std::uint16_t peer_port, instant now);
     void close_endpoint(endpoint_id id, instant now);
     [[nodiscard]] endpoint *find(endpoint_id id) noexcept { return endpoints_.find(id); }
     [[nodiscard]] pipe *find(pipe_id id) noexcept { return pipes_.find(id); }
@@ -99,7 +109,8 @@ public:
     std::size_t poll(instant now, sweep how);
     [[nodiscard]] instant next_deadline() const noexcept;
     void flush() noexcept;
-    void finish(instant now); // pushes out what calls between turns produced, then looks at the pipes they touched
+    void finish(instant now); // pushes out what calls between turns produced, then looks at the
+                              // pipes they touched
 
     [[nodiscard]] frame_pool &pool() noexcept { return pool_; }
     [[nodiscard]] counters &stats() noexcept { return stats_; }
@@ -108,21 +119,28 @@ public:
 
 private:
     // packets.hpp: what arrives
-    void on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                   instant now);
     void on_known(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now);
-    void on_stranger(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
-    void on_probe(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
-    void on_init(std::size_t transport, const sp_address &from, std::span<const std::byte> packet, instant now);
+    void on_stranger(std::size_t transport, const sp_address &from,
+                     std::span<const std::byte> packet, instant now);
+    void on_probe(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                  instant now);
+    void on_init(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
+                 instant now);
     void on_reset(const sp_address &from, std::span<const std::byte> packet, instant now);
-    void accept(std::size_t transport, const sp_address &from, const sp_init &init, endpoint_id listener, instant now);
+    void accept(std::size_t transport, const sp_address &from, const sp_init &init,
+                endpoint_id listener, instant now);
     void deliver(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now);
-    void refuse(std::size_t transport, const sp_address &to, const sp_header &question, std::uint64_t scid,
-                sp_reason why, std::uint16_t protocol, stat count, instant now);
+    void refuse(std::size_t transport, const sp_address &to, const sp_header &question,
+                std::uint64_t scid, sp_reason why, std::uint16_t protocol, stat count, instant now);
     [[nodiscard]] endpoint_id listener_for(std::size_t transport, std::uint16_t port);
 
     // pipes.hpp: connections and the patterns on them
-    pipe *add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e, endpoint_id by);
-    [[nodiscard]] link::connection_config config_of(const pipe &p, const socket &s, pipe_id id, const endpoint &e);
+    pipe *add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e,
+                   endpoint_id by);
+    [[nodiscard]] link::connection_config config_of(const pipe &p, const socket &s, pipe_id id,
+                                                    const endpoint &e);
     void touch(pipe_id id, pipe &p);
     void settle_touched(instant now);
     void after_input(pipe_id id, pipe &p, instant now);
@@ -162,12 +180,14 @@ private:
     slab<pipe, pipe_id> pipes_;
     slab<endpoint, endpoint_id> endpoints_{4096};
     slab<socket, socket_id> sockets_{4096};
-    std::vector<std::uint64_t> peer_ids_; // by pipe index: what its packets carry; looked up by RESET and INIT
+    std::vector<std::uint64_t>
+        peer_ids_; // by pipe index: what its packets carry; looked up by RESET and INIT
     timer_heap timers_;
     protocol::effects out_;
     std::vector<pipe_id> again_;   // took a message in this step and may have room for another
     std::vector<pipe_id> touched_; // to be looked at before long
-    bool delivered_ = false;       // this turn brought messages: the application goes first, then the touched pipes
+    bool delivered_ =
+        false; // this turn brought messages: the application goes first, then the touched pipes
     std::vector<pipe_id> blocked_; // the transport had no room for them
     std::vector<pipe_id> retrying_;
     budget handshakes_{5000};

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Message buffers in sizes of powers of two, taken from the system in slabs and bounded by memory_max. The engine's
-// thread allocates and counts references; an application thread that is done with a message gives its reference back
-// through give_back(), the one call that may come from any thread. Frames live as long as the pool.
+// Message buffers in sizes of powers of two, taken from the system in slabs and bounded by
+// memory_max. The engine's thread allocates and counts references; an application thread that is
+// done with a message gives its reference back through give_back(), the one call that may come from
+// any thread. Frames live as long as the pool.
 #pragma once
 
 #include "userspace/protocol/types.hpp"
@@ -25,7 +26,7 @@ struct alignas(64) frame {
     std::uint32_t references = 0; // the engine's thread only
     std::uint32_t size = 0;       // bytes in use
     std::uint32_t capacity = 0;
-    std::uint32_t offset = 0;     // where the body begins, behind the pattern's header
+    std::uint32_t offset = 0; // where the body begins, behind the pattern's header
     std::uint8_t size_class = 0;
 
     [[nodiscard]] std::byte *data() noexcept { return reinterpret_cast<std::byte *>(this + 1); }
@@ -61,7 +62,10 @@ public:
         return f;
     }
 
-    [[nodiscard]] frame &operator[](frame_id id) noexcept { return *frames_[static_cast<std::uint32_t>(id)]; }
+    [[nodiscard]] frame &operator[](frame_id id) noexcept
+    {
+        return *frames_[static_cast<std::uint32_t>(id)];
+    }
     void reference(frame_id id) noexcept { ++(*this)[id].references; }
 
     void release(frame_id id) noexcept
@@ -72,14 +76,15 @@ public:
             free_[f.size_class].push_back(&f); // the list has room for every frame of its class
     }
 
-    // From any thread: the caller's reference goes when the engine next collects. True: somebody asked for memory, and
-    // must be woken.
+    // From any thread: the caller's reference goes when the engine next collects. True: somebody
+    // asked for memory, and must be woken.
     [[nodiscard]] bool give_back(frame *f) noexcept
     {
         auto *head = returned_.load(std::memory_order_relaxed);
         do
             f->next_returned.store(head, std::memory_order_relaxed);
-        while (!returned_.compare_exchange_weak(head, f, std::memory_order_release, // pairs with collect()
+        while (!returned_.compare_exchange_weak(head, f,
+                                                std::memory_order_release, // pairs with collect()
                                                 std::memory_order_relaxed));
         return head == &asked_;
     }
@@ -88,14 +93,17 @@ public:
     [[nodiscard]] bool ask() noexcept
     {
         frame *head = nullptr;
-        return returned_.compare_exchange_strong(head, &asked_, std::memory_order_relaxed) || head == &asked_;
+        return returned_.compare_exchange_strong(head, &asked_, std::memory_order_relaxed) ||
+               head == &asked_;
     }
 
     void collect() noexcept
     {
-        if (auto *head = returned_.load(std::memory_order_relaxed); head == nullptr || head == &asked_)
+        if (auto *head = returned_.load(std::memory_order_relaxed);
+            head == nullptr || head == &asked_)
             return;
-        auto *f = returned_.exchange(nullptr, std::memory_order_acquire); // the giver's last reads are done
+        auto *f = returned_.exchange(nullptr,
+                                     std::memory_order_acquire); // the giver's last reads are done
         while (f && f != &asked_) {
             auto *next = f->next_returned.load(std::memory_order_relaxed);
             release(f->id);
@@ -104,7 +112,8 @@ public:
     }
 
     [[nodiscard]] std::size_t memory() const noexcept { return memory_; }
-    [[nodiscard]] std::size_t in_use() noexcept // frames with a reference: the census that tests take
+    [[nodiscard]] std::size_t
+    in_use() noexcept // frames with a reference: the census that tests take
     {
         collect();
         std::size_t free = 0;
@@ -130,7 +139,8 @@ private:
         const std::size_t bytes = each < slab_bytes ? slab_bytes : each;
         if (bytes > memory_max_ - memory_ || memory_ > memory_max_)
             return false;
-        auto *memory = static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
+        auto *memory =
+            static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
         if (!memory)
             return false;
         slabs_.emplace_back(memory);
@@ -147,7 +157,10 @@ private:
     }
 
     struct slab_delete {
-        void operator()(std::byte *memory) const noexcept { ::operator delete(memory, std::align_val_t{64}); }
+        void operator()(std::byte *memory) const noexcept
+        {
+            ::operator delete(memory, std::align_val_t{64});
+        }
     };
 
     std::size_t memory_max_;

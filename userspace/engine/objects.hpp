@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the engine keeps: pipes, endpoints and sockets, as plain data. Their behaviour is in engine.hpp; whoever holds
-// one of these holds it inside one call of the engine.
+// What the engine keeps: pipes, endpoints and sockets, as plain data. Their behaviour is in
+// engine.hpp; whoever holds one of these holds it inside one call of the engine.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -62,16 +62,18 @@ struct pipe {
     bool attached = false; // its pattern knows it
     bool ready = false;    // its pattern may give it a message
     bool touched = false;
-    bool blocked = false; // listed to be tried again: the transport had no room
-    bool used = false; // a message came by it
+    bool blocked = false;     // listed to be tried again: the transport had no room
+    bool used = false;        // a message came by it
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
-    std::vector<outgoing> outbox; // no room in the transport for a moment; bounded by the peer's credit
+    std::vector<outgoing>
+        outbox; // no room in the transport for a moment; bounded by the peer's credit
     instant scheduled = instant::max();
     instant opened_at{};
 
-    // Packets whose records the pattern has not all taken: how many messages had come when each was complete.
+    // Packets whose records the pattern has not all taken: how many messages had come when each was
+    // complete.
     std::array<std::uint32_t, 64> packet_ends{};
     std::uint32_t packets_first = 0, packets_last = 0;
     std::uint32_t messages_come = 0, messages_taken = 0;
@@ -89,8 +91,8 @@ struct endpoint {
     bool dials = false;
     socket_id socket{};
     std::size_t transport = 0;
-    sp_address address{};          // of the peer, when dialing
-    std::uint16_t local_port = 0;  // served or sent from
+    sp_address address{};         // of the peer, when dialing
+    std::uint16_t local_port = 0; // served or sent from
     std::uint16_t peer_port = 0;
     pipe_id pipe = protocol::no_pipe;
     bool connected = false;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Part of engine.hpp: what arrives. A packet belongs to a connection (its dcid names a pipe, its source is that
-// pipe's peer) or comes from a stranger. Strangers cost no memory: PROBE gets a cookie, INIT with a good cookie
-// becomes a pipe or a refusal, the rest is counted and dropped. No check here relies on one made by XDP.
+// Part of engine.hpp: what arrives. A packet belongs to a connection (its dcid names a pipe, its
+// source is that pipe's peer) or comes from a stranger. Strangers cost no memory: PROBE gets a
+// cookie, INIT with a good cookie becomes a pipe or a refusal, the rest is counted and dropped. No
+// check here relies on one made by XDP.
 #pragma once
 
 #include "userspace/engine/engine.hpp"
@@ -13,8 +14,8 @@
 namespace sp::core {
 
 template <transport Transport>
-void engine<Transport>::on_packet(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
-                                  instant now)
+void engine<Transport>::on_packet(std::size_t transport, const sp_address &from,
+                                  std::span<const std::byte> packet, instant now)
 {
     const auto header = link::read<sp_header>(packet);
     if (header.keygen != 0)
@@ -42,7 +43,8 @@ void engine<Transport>::on_packet(std::size_t transport, const sp_address &from,
 }
 
 template <transport Transport>
-void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now)
+void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte> packet,
+                                 instant now)
 {
     switch (p.link->on_packet(packet, now)) {
     case link::arrival::records:
@@ -85,7 +87,8 @@ void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> 
         if ((r->flags & SP_RECORD_CTRL) != 0)
             continue; // for the link; this version knows none in DATA
         if (r->flags != (SP_RECORD_FIRST | SP_RECORD_LAST))
-            return end(stat::pipe_bad_frame, SP_REASON_PROTOCOL_ERROR); // split messages come with recovery
+            return end(stat::pipe_bad_frame,
+                       SP_REASON_PROTOCOL_ERROR); // split messages come with recovery
         if (r->payload.size() > s->options.message_max)
             return end(stat::pipe_too_large, SP_REASON_MESSAGE_TOO_LARGE);
         auto *f = pool_.allocate(r->payload.size());
@@ -111,8 +114,8 @@ void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> 
 }
 
 template <transport Transport>
-void engine<Transport>::on_stranger(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
-                                    instant now)
+void engine<Transport>::on_stranger(std::size_t transport, const sp_address &from,
+                                    std::span<const std::byte> packet, instant now)
 {
     const auto header = link::read<sp_header>(packet);
     if (!link::intact(packet))
@@ -130,8 +133,9 @@ void engine<Transport>::on_stranger(std::size_t transport, const sp_address &fro
 }
 
 template <transport Transport>
-void engine<Transport>::refuse(std::size_t transport, const sp_address &to, const sp_header &question,
-                               std::uint64_t scid, sp_reason why, std::uint16_t protocol, stat count, instant now)
+void engine<Transport>::refuse(std::size_t transport, const sp_address &to,
+                               const sp_header &question, std::uint64_t scid, sp_reason why,
+                               std::uint16_t protocol, stat count, instant now)
 {
     stats_.add(count);
     if (!answers_.take(now))
@@ -152,44 +156,47 @@ endpoint_id engine<Transport>::listener_for(std::size_t transport, std::uint16_t
 }
 
 template <transport Transport>
-void engine<Transport>::on_probe(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
-                                 instant now)
+void engine<Transport>::on_probe(std::size_t transport, const sp_address &from,
+                                 std::span<const std::byte> packet, instant now)
 {
     if (packet.size() < sizeof(sp_probe))
         return stats_.add(stat::link_bad_packet);
     const auto probe = link::read<sp_probe>(packet);
     const std::uint64_t scid = link::be64(probe.identity.scid);
-    if (probe.header.version != SP_WIRE_VERSION || probe.identity.version_min > SP_WIRE_VERSION_NUMBER ||
+    if (probe.header.version != SP_WIRE_VERSION ||
+        probe.identity.version_min > SP_WIRE_VERSION_NUMBER ||
         probe.identity.version_max < SP_WIRE_VERSION_NUMBER)
-        return refuse(transport, from, probe.header, scid, SP_REASON_VERSION, 0, stat::listener_version, now);
+        return refuse(transport, from, probe.header, scid, SP_REASON_VERSION, 0,
+                      stat::listener_version, now);
     if (scid == 0 || probe.identity.instance == 0)
         return stats_.add(stat::link_bad_packet);
     const std::uint16_t dport = link::be16(probe.header.dport);
     if (listener_for(transport, dport) == no_endpoint)
-        return refuse(transport, from, probe.header, scid, SP_REASON_NO_LISTENER, 0, stat::listener_no_listener, now);
+        return refuse(transport, from, probe.header, scid, SP_REASON_NO_LISTENER, 0,
+                      stat::listener_no_listener, now);
     if (cookies_.stale(now)) {
         link::cookie_secret secret;
         random_.fill(secret);
         cookies_.turn(secret, now);
     }
-    const link::cookie_claim claim{from, scid, link::be64(probe.identity.instance), link::be16(probe.header.sport),
-                                   dport};
-    const auto answer = link::make_cookie(probe, static_cast<std::uint16_t>(packet.size()), cookies_.epoch(),
-                                          cookies_.make(claim));
+    const link::cookie_claim claim{from, scid, link::be64(probe.identity.instance),
+                                   link::be16(probe.header.sport), dport};
+    const auto answer = link::make_cookie(probe, static_cast<std::uint16_t>(packet.size()),
+                                          cookies_.epoch(), cookies_.make(claim));
     transports_[transport]->send_to(from, std::as_bytes(std::span(&answer, 1)));
 }
 
 template <transport Transport>
-void engine<Transport>::on_init(std::size_t transport, const sp_address &from, std::span<const std::byte> packet,
-                                instant now)
+void engine<Transport>::on_init(std::size_t transport, const sp_address &from,
+                                std::span<const std::byte> packet, instant now)
 {
     if (packet.size() != sizeof(sp_init))
         return stats_.add(stat::link_bad_packet);
     const auto init = link::read<sp_init>(packet);
     const std::uint64_t scid = link::be64(init.identity.scid);
     const std::uint16_t dport = link::be16(init.header.dport);
-    const link::cookie_claim claim{from, scid, link::be64(init.identity.instance), link::be16(init.header.sport),
-                                   dport};
+    const link::cookie_claim claim{from, scid, link::be64(init.identity.instance),
+                                   link::be16(init.header.sport), dport};
     link::cookie shown;
     std::ranges::copy(init.cookie, shown.begin());
     if (!cookies_.good(claim, link::be32(init.epoch), shown))
@@ -198,14 +205,16 @@ void engine<Transport>::on_init(std::size_t transport, const sp_address &from, s
         return stats_.add(stat::link_bad_packet);
 
     for (std::size_t i = 0; i < peer_ids_.size(); ++i)
-        if (auto *p = pipes_.at(i); p && peer_ids_[i] == scid && !p->dialed && same(p->address, from)) {
+        if (auto *p = pipes_.at(i);
+            p && peer_ids_[i] == scid && !p->dialed && same(p->address, from)) {
             p->link->on_init_again();
             touch(pipes_.name(i), *p);
             return settle_touched(now);
         }
     const auto listener = listener_for(transport, dport);
     if (listener == no_endpoint)
-        return refuse(transport, from, init.header, scid, SP_REASON_NO_LISTENER, 0, stat::listener_no_listener, now);
+        return refuse(transport, from, init.header, scid, SP_REASON_NO_LISTENER, 0,
+                      stat::listener_no_listener, now);
     accept(transport, from, init, listener, now);
 }
 
@@ -224,7 +233,8 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
         return no(SP_REASON_AUTH, stat::listener_access);
     if (theirs != static_cast<std::uint16_t>(s.peer_role))
         return no(SP_REASON_PROTOCOL_MISMATCH, stat::listener_peer_protocol);
-    const candidate who{transport, from, link::be16(init.header.sport), theirs, link::be64(init.identity.instance)};
+    const candidate who{transport, from, link::be16(init.header.sport), theirs,
+                        link::be64(init.identity.instance)};
     if (s.admit && !s.admit(who))
         return no(SP_REASON_ACCESS, stat::listener_rejected);
     if (s.peers >= s.options.pipes_max)
@@ -242,14 +252,15 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
 }
 
 template <transport Transport>
-void engine<Transport>::on_reset(const sp_address &from, std::span<const std::byte> packet, instant now)
+void engine<Transport>::on_reset(const sp_address &from, std::span<const std::byte> packet,
+                                 instant now)
 {
     if (packet.size() != sizeof(sp_reset))
         return stats_.add(stat::link_bad_packet);
     const auto reset = link::read<sp_reset>(packet);
     for (std::size_t i = 0; i < peer_ids_.size(); ++i)
-        if (auto *p = pipes_.at(i);
-            p && peer_ids_[i] == link::be64(reset.unknown_dcid) && p->attached && same(p->address, from)) {
+        if (auto *p = pipes_.at(i); p && peer_ids_[i] == link::be64(reset.unknown_dcid) &&
+                                    p->attached && same(p->address, from)) {
             p->link->on_reset(link::be64(reset.unknown_pn), now);
             touch(pipes_.name(i), *p);
         }

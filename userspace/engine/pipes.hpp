@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Part of engine.hpp: connections and the patterns on them. Every change of a connection ends in touch(); the touched
-// are looked at when the step is over, so that a pipe never disappears under the code that works on it. Effects of a
-// pattern are carried out by settle(), which gives a pipe that took a message and has room for another back to its
-// pattern.
+// Part of engine.hpp: connections and the patterns on them. Every change of a connection ends in
+// touch(); the touched are looked at when the step is over, so that a pipe never disappears under
+// the code that works on it. Effects of a pattern are carried out by settle(), which gives a pipe
+// that took a message and has room for another back to its pattern.
 #pragma once
 
 #include "userspace/engine/engine.hpp"
@@ -14,10 +14,16 @@ namespace sp::core {
 
 template <transport Transport>
 engine<Transport>::engine(const engine_config &config, instant now)
-    : random_(config.seed), instance_(random_() | 1),
-      cookies_([this] { link::cookie_secret s; random_.fill(s); return s; }(), now), pool_(config.memory_max),
-      pipes_(config.pipes_max)
-{}
+    : random_(config.seed), instance_(random_() | 1), cookies_(
+                                                          [this] {
+                                                              link::cookie_secret s;
+                                                              random_.fill(s);
+                                                              return s;
+                                                          }(),
+                                                          now),
+      pool_(config.memory_max), pipes_(config.pipes_max)
+{
+}
 
 template <transport Transport>
 template <class F>
@@ -32,8 +38,8 @@ void engine<Transport>::visit(socket &s, F &&f)
 // ---- making and ending pipes ----
 
 template <transport Transport>
-pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e,
-                                  endpoint_id by)
+pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer,
+                                  const endpoint &e, endpoint_id by)
 {
     auto *p = pipes_.add(id);
     if (!p)
@@ -51,17 +57,20 @@ pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_a
     p->socket = e.socket;
     p->endpoint = by;
     p->dialed = e.dials;
-    peer_ids_.resize(std::max<std::size_t>(peer_ids_.size(), (static_cast<std::uint32_t>(id) & 0xffff) + 1));
+    peer_ids_.resize(
+        std::max<std::size_t>(peer_ids_.size(), (static_cast<std::uint32_t>(id) & 0xffff) + 1));
     return p;
 }
 
 template <transport Transport>
-link::connection_config engine<Transport>::config_of(const pipe &p, const socket &s, pipe_id id, const endpoint &e)
+link::connection_config engine<Transport>::config_of(const pipe &p, const socket &s, pipe_id id,
+                                                     const endpoint &e)
 {
     link::connection_config config;
     // 48 random bits and our own index: found without a table, and not to be guessed from outside.
     do
-        config.local_id = (random_() & ~std::uint64_t{0xffff}) | (static_cast<std::uint32_t>(id) & 0xffff);
+        config.local_id =
+            (random_() & ~std::uint64_t{0xffff}) | (static_cast<std::uint32_t>(id) & 0xffff);
     while ((config.local_id >> 16) == 0);
     config.instance = instance_;
     config.local_port = e.local_port;
@@ -246,8 +255,8 @@ bool engine<Transport>::write(pipe &p, const outgoing &message)
     const auto room = transports_[p.transport]->reserve(p.route, size);
     if (room.empty())
         return false;
-    const auto written =
-        p.link->write_message(room, std::span(message.header).first(message.header_bytes), f.body());
+    const auto written = p.link->write_message(
+        room, std::span(message.header).first(message.header_bytes), f.body());
     transports_[p.transport]->submit(p.route, written);
     p.used = true;
     return true;
@@ -258,8 +267,10 @@ void engine<Transport>::send(const protocol::effect &e)
 {
     auto *p = pipes_.find(e.pipe);
     if (!p || p->link->state() != link::phase::open)
-        return stats_.add(stat::socket_pipe_closed); // the pattern hears of its end before this step is over
-    outgoing message{.frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
+        return stats_.add(
+            stat::socket_pipe_closed); // the pattern hears of its end before this step is over
+    outgoing message{
+        .frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
     std::ranges::copy(e.header, message.header.begin());
     p->ready = false;
     if (p->outbox.empty() && p->link->send_ready() && write(*p, message)) {
@@ -299,7 +310,8 @@ void engine<Transport>::on_consumed(pipe &p, instant now)
 {
     ++p.messages_taken;
     while (p.packets_first != p.packets_last &&
-           static_cast<std::int32_t>(p.messages_taken - p.packet_ends[p.packets_first % p.packet_ends.size()]) >= 0) {
+           static_cast<std::int32_t>(p.messages_taken -
+                                     p.packet_ends[p.packets_first % p.packet_ends.size()]) >= 0) {
         ++p.packets_first;
         p.link->consumed(1, now);
     }

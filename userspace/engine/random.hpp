@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Random numbers that must not be guessed, handed in as a seed: the kernel's in production, a test's in a test, where
-// the same seed gives the same run. ChaCha20 of libsodium with fast key erasure: each refill replaces its own seed.
+// Random numbers that must not be guessed, handed in as a seed: the kernel's in production, a
+// test's in a test, where the same seed gives the same run. ChaCha20 of libsodium with fast key
+// erasure: each refill replaces its own seed.
 #pragma once
 
 #include <array>

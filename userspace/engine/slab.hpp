@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Objects addressed by {index, generation}: a name of something that is gone finds nothing, however long it is kept.
-// References to an object stay valid until it is removed. The low 16 bits of a name are the index, the high 16 the
-// generation, which is never 0, so that 0 names nothing.
+// Objects addressed by {index, generation}: a name of something that is gone finds nothing, however
+// long it is kept. References to an object stay valid until it is removed. The low 16 bits of a
+// name are the index, the high 16 the generation, which is never 0, so that 0 names nothing.
 #pragma once
 
 #include <cstddef>
@@ -39,7 +39,8 @@ public:
     [[nodiscard]] T *find(Id name) noexcept
     {
         const auto index = static_cast<std::uint32_t>(name) & 0xffff;
-        if (index >= places_.size() || places_[index].generation != static_cast<std::uint32_t>(name) >> 16)
+        if (index >= places_.size() ||
+            places_[index].generation != static_cast<std::uint32_t>(name) >> 16)
             return nullptr;
         return places_[index].object.get(); // null after its end, until the place is used again
     }

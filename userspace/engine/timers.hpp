@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Deadlines of many things in one heap. Lazy: a thing whose deadline moves later is not touched here; its entry fires
-// early, the owner sees that nothing is due yet and schedules it again. Only an earlier deadline makes a new entry.
-// Names are stale-proof: an entry of a thing that is gone finds nothing.
+// Deadlines of many things in one heap. Lazy: a thing whose deadline moves later is not touched
+// here; its entry fires early, the owner sees that nothing is due yet and schedules it again. Only
+// an earlier deadline makes a new entry. Names are stale-proof: an entry of a thing that is gone
+// finds nothing.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +32,10 @@ public:
         std::ranges::push_heap(heap_, later);
     }
 
-    [[nodiscard]] instant next() const noexcept { return heap_.empty() ? instant::max() : heap_.front().at; }
+    [[nodiscard]] instant next() const noexcept
+    {
+        return heap_.empty() ? instant::max() : heap_.front().at;
+    }
 
     // The earliest entry that is due, taken out.
     [[nodiscard]] std::optional<timer> take(instant now) noexcept

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the engine asks of a transport: packets in, packets out, by batch. A transport moves SP packets (header to
-// trailer, see abi/wire.h) and knows no connection, no pattern and no retransmission; what it hands up has passed
-// sp_check_packet(). All calls come from the one thread that drives the engine; none blocks, locks or allocates,
-// except open_route(), which may allocate and ask the kernel.
+// What the engine asks of a transport: packets in, packets out, by batch. A transport moves SP
+// packets (header to trailer, see abi/wire.h) and knows no connection, no pattern and no
+// retransmission; what it hands up has passed sp_check_packet(). All calls come from the one thread
+// that drives the engine; none blocks, locks or allocates, except open_route(), which may allocate
+// and ask the kernel.
 //
-// Routes: a peer the engine has a connection with gets a route, a small number behind which the transport keeps
-// the ready packet headers (or the socket address) and its own idea of the next hop. Strangers get send_to().
+// Routes: a peer the engine has a connection with gets a route, a small number behind which the
+// transport keeps the ready packet headers (or the socket address) and its own idea of the next
+// hop. Strangers get send_to().
 #pragma once
 
 #include "sp/abi/address.h"
@@ -20,36 +22,44 @@
 
 namespace sp::core {
 
-// hot: only what costs no system call when nothing is there. full: look everywhere, reap, read netlink. The driver
-// asks for a full sweep after every sleep and at least once a millisecond; a transport decides what each means.
+// hot: only what costs no system call when nothing is there. full: look everywhere, reap, read
+// netlink. The driver asks for a full sweep after every sleep and at least once a millisecond; a
+// transport decides what each means.
 enum class sweep : bool { hot, full };
 
 // A sink for received packets; `packet` is valid until the sink returns.
 inline constexpr auto any_sink = [](const sp_address &, std::span<const std::byte>) {};
 
 template <class T>
-concept transport = requires(T t, const T c, const sp_address &peer, route_id route,
-                             std::span<const std::byte> packet, std::size_t n, sweep how, std::int64_t now) {
-    // Receives at most `n` packets, each handed to the sink as (source, packet). Returns how many.
-    { t.receive(any_sink, n, how, now) } noexcept -> std::same_as<std::size_t>;
-    // A way to `peer`, or nothing when there is none or too many are open; failure() tells why.
-    { t.open_route(peer) } noexcept -> std::same_as<std::optional<route_id>>;
-    { t.close_route(route) } noexcept;
-    // Room for one packet of `n` bytes; empty: back pressure, try in a later turn. Each non-empty reserve() is
-    // followed by exactly one submit() before the next reserve().
-    { t.reserve(route, n) } noexcept -> std::same_as<std::span<std::byte>>;
-    { t.submit(route, n) } noexcept;
-    // One packet to a stranger, best effort; what fails is counted.
-    { t.send_to(peer, packet) } noexcept;
-    // Pushes out what was submitted: one system call for a whole turn.
-    { t.flush() } noexcept;
-    // Peers that the system says are gone or unreachable, one per call. A hint: the engine believes it only while
-    // dialing, unless the transport is local and the kernel knows for certain.
-    { t.next_failure() } noexcept -> std::same_as<std::optional<std::pair<sp_address, errc>>>;
-    { c.packet_max(route) } noexcept -> std::same_as<std::size_t>;  // largest SP packet, header to trailer
-    { c.name(route) } noexcept -> std::same_as<std::string_view>;   // "ip/xdp", "ip/kernel", "unixgram"
-    { c.certain() } noexcept -> std::same_as<bool>;                 // failures are facts, not hints
-    { c.wake_fd() } noexcept -> std::same_as<int>;                  // readable when receive() may find something
-};
+concept transport =
+    requires(T t, const T c, const sp_address &peer, route_id route,
+             std::span<const std::byte> packet, std::size_t n, sweep how, std::int64_t now) {
+        // Receives at most `n` packets, each handed to the sink as (source, packet). Returns how
+        // many.
+        { t.receive(any_sink, n, how, now) } noexcept -> std::same_as<std::size_t>;
+        // A way to `peer`, or nothing when there is none or too many are open; failure() tells why.
+        { t.open_route(peer) } noexcept -> std::same_as<std::optional<route_id>>;
+        { t.close_route(route) } noexcept;
+        // Room for one packet of `n` bytes; empty: back pressure, try in a later turn. Each
+        // non-empty reserve() is followed by exactly one submit() before the next reserve().
+        { t.reserve(route, n) } noexcept -> std::same_as<std::span<std::byte>>;
+        { t.submit(route, n) } noexcept;
+        // One packet to a stranger, best effort; what fails is counted.
+        { t.send_to(peer, packet) } noexcept;
+        // Pushes out what was submitted: one system call for a whole turn.
+        { t.flush() } noexcept;
+        // Peers that the system says are gone or unreachable, one per call. A hint: the engine
+        // believes it only while dialing, unless the transport is local and the kernel knows for
+        // certain.
+        { t.next_failure() } noexcept -> std::same_as<std::optional<std::pair<sp_address, errc>>>;
+        {
+            c.packet_max(route)
+        } noexcept -> std::same_as<std::size_t>; // largest SP packet, header to trailer
+        {
+            c.name(route)
+        } noexcept -> std::same_as<std::string_view>;   // "ip/xdp", "ip/kernel", "unixgram"
+        { c.certain() } noexcept -> std::same_as<bool>; // failures are facts, not hints
+        { c.wake_fd() } noexcept -> std::same_as<int>; // readable when receive() may find something
+    };
 
 } // namespace sp::core

@@ -11,15 +11,17 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The handshake is tried again after 20, 40, 80 ... ms; the caller bounds the whole. From the third PROBE on it is
-// padded to 1280 bytes of IP packet only: every IPv6 path carries that, and a black hole for larger ones shows here.
+// The handshake is tried again after 20, 40, 80 ... ms; the caller bounds the whole. From the third
+// PROBE on it is padded to 1280 bytes of IP packet only: every IPv6 path carries that, and a black
+// hole for larger ones shows here.
 constexpr auto handshake_retry = 20ms;
 constexpr auto handshake_retry_max = 640ms;
 constexpr int probes_at_full_size = 2;
 constexpr std::uint16_t packet_safe = 1280 - 40;
 constexpr int inits_per_cookie = 5;
 
-// An ACK waits this long for data to ride on; nothing is sent again in this version, so nobody waits for it.
+// An ACK waits this long for data to ride on; nothing is sent again in this version, so nobody
+// waits for it.
 constexpr auto ack_delay = 25ms;
 constexpr std::uint32_t ack_every = 8;
 
@@ -47,7 +49,8 @@ connection connection::dial(const connection_config &config, instant now) noexce
     return c;
 }
 
-connection connection::accept(const connection_config &config, const sp_init &init, instant now) noexcept
+connection connection::accept(const connection_config &config, const sp_init &init,
+                              instant now) noexcept
 {
     connection c(config);
     c.phase_ = phase::open;
@@ -130,7 +133,8 @@ arrival connection::on_accept(std::span<const std::byte> packet, instant now) no
         return arrival::malformed;
     const auto answer = read<sp_accept>(packet);
     const std::uint16_t packet_max = be16(answer.params.packet_max);
-    if (packet_max < sizeof(sp_init) || packet_max > proven_packet_ || be64(answer.identity.scid) == 0)
+    if (packet_max < sizeof(sp_init) || packet_max > proven_packet_ ||
+        be64(answer.identity.scid) == 0)
         return arrival::malformed;
     if (be16(answer.identity.protocol) != config_.peer_protocol) {
         refused_by_protocol_ = be16(answer.identity.protocol);
@@ -161,13 +165,15 @@ arrival connection::on_refuse(std::span<const std::byte> packet) noexcept
     refused_by_protocol_ = be16(refusal.protocol);
     const auto *text_end = std::ranges::find(refusal.text, std::uint8_t{0});
     refusal_length_ = 0;
-    for (const auto *c = std::begin(refusal.text); c != text_end; ++c) // it will be shown: printable ASCII only
+    for (const auto *c = std::begin(refusal.text); c != text_end;
+         ++c) // it will be shown: printable ASCII only
         refusal_text_[refusal_length_++] = *c >= 0x20 && *c < 0x7f ? static_cast<char>(*c) : '?';
     end(static_cast<sp_reason>(be16(refusal.reason)));
     return arrival::nothing;
 }
 
-// Acknowledgement and credit are absolute: late or doubled packets do no harm. False: the peer invents things.
+// Acknowledgement and credit are absolute: late or doubled packets do no harm. False: the peer
+// invents things.
 bool connection::on_feedback(const sp_header &header) noexcept
 {
     const std::uint32_t ack = be32(header.ack);
@@ -234,7 +240,8 @@ void connection::on_reset(std::uint64_t unknown_pn, instant now) noexcept
     due_ |= due_ack;
 }
 
-// The peer was heard: both liveness deadlines move. Only the field moves; the engine's timer is lazy.
+// The peer was heard: both liveness deadlines move. Only the field moves; the engine's timer is
+// lazy.
 void connection::watch_peer(instant now) noexcept
 {
     suspect_ = false;
@@ -260,7 +267,8 @@ void connection::retry_handshake(instant now) noexcept
     }
     due_ |= phase_ == phase::probing ? due_probe : due_init;
     const int doublings = std::min<int>(attempt_, 5);
-    retry_at_ = now + std::min<std::chrono::nanoseconds>(handshake_retry * (1 << doublings), handshake_retry_max);
+    retry_at_ = now + std::min<std::chrono::nanoseconds>(handshake_retry * (1 << doublings),
+                                                         handshake_retry_max);
 }
 
 void connection::on_deadline(instant now) noexcept
@@ -295,7 +303,8 @@ void connection::consumed(std::uint32_t n, instant now) noexcept
     consumed_ += n;
     SP_INVARIANT(!before(expected_, consumed_));
     const std::uint32_t news = consumed_ + config_.window - granted_;
-    if (news >= std::max<std::uint32_t>(config_.window / 4, 1) && unanswered_ > 0 && ack_at_ == instant::max())
+    if (news >= std::max<std::uint32_t>(config_.window / 4, 1) && unanswered_ > 0 &&
+        ack_at_ == instant::max())
         ack_at_ = now + ack_delay;
     if (news >= std::max<std::uint32_t>(config_.window / 2, 1))
         due_ |= due_ack;
@@ -325,7 +334,8 @@ std::size_t connection::message_packet_size(std::size_t message) noexcept
 
 std::size_t connection::message_capacity() const noexcept
 {
-    return std::min<std::size_t>({message_space(config_.packet_max), config_.message_max, peer_message_max_});
+    return std::min<std::size_t>(
+        {message_space(config_.packet_max), config_.message_max, peer_message_max_});
 }
 
 void connection::fill_header(sp_header &header, sp_packet_type type, std::uint8_t flags) noexcept
@@ -366,15 +376,17 @@ std::size_t connection::write_message(std::span<std::byte> room, std::span<const
     fill_header(header, SP_DATA, 0);
     ++next_seq_;
     std::memcpy(room.data(), &header, sizeof header);
-    write_record(room.subspan(SP_HEADER_SIZE), SP_RECORD_FIRST | SP_RECORD_LAST, SP_CODE_NONE, head, body);
+    write_record(room.subspan(SP_HEADER_SIZE), SP_RECORD_FIRST | SP_RECORD_LAST, SP_CODE_NONE, head,
+                 body);
     finish(room.first(size));
     return size;
 }
 
 std::size_t connection::write_probe(std::span<std::byte> room) noexcept
 {
-    const std::size_t size =
-        attempt_ < probes_at_full_size ? config_.packet_max : std::min(config_.packet_max, packet_safe);
+    const std::size_t size = attempt_ < probes_at_full_size
+                                 ? config_.packet_max
+                                 : std::min(config_.packet_max, packet_safe);
     const auto padded = room.first(std::max<std::size_t>(size, sizeof(sp_probe)));
     std::ranges::fill(padded, std::byte{0});
     sp_probe probe{};
@@ -430,8 +442,8 @@ std::size_t connection::write_disconnect(std::span<std::byte> room) noexcept
     std::memcpy(room.data(), &header, sizeof header);
     const auto why = be16(reason_);
     const auto bytes = std::as_bytes(std::span(&why, 1));
-    const std::size_t size = SP_OVERHEAD + write_record(room.subspan(SP_HEADER_SIZE), SP_RECORD_CTRL, SP_CODE_REASON,
-                                                        bytes, {});
+    const std::size_t size = SP_OVERHEAD + write_record(room.subspan(SP_HEADER_SIZE),
+                                                        SP_RECORD_CTRL, SP_CODE_REASON, bytes, {});
     finish(room.first(size));
     return size;
 }

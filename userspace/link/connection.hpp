@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// One connection over packets: cookie handshake, connection ids, sequence numbers, credit, duplicate suppression,
-// keep-alive and the end with its reason. Sans-I/O: time and packets are handed in, packets are asked for.
+// One connection over packets: cookie handshake, connection ids, sequence numbers, credit,
+// duplicate suppression, keep-alive and the end with its reason. Sans-I/O: time and packets are
+// handed in, packets are asked for.
 //
-// Call in this order: after every input (on_packet, on_deadline, consumed, close) ask transmit() until it returns 0;
-// look at phase() when it may have changed; call on_deadline() no later than next_deadline(). Data goes out by
-// write_message() while send_ready().
+// Call in this order: after every input (on_packet, on_deadline, consumed, close) ask transmit()
+// until it returns 0; look at phase() when it may have changed; call on_deadline() no later than
+// next_deadline(). Data goes out by write_message() while send_ready().
 //
-//            start                COOKIE                 ACCEPT
-//   (dialer) -----> probing ------------------> opening --------> open --- close(), DISCONNECT, silence ---> closed
-//                      |  REFUSE, no answer        |                ^
-//                      +------------> closed <-----+   (listener) --+ a good INIT: the cookie was made without state
+//            start            COOKIE             ACCEPT          close(), DISCONNECT, silence
+//   (dialer) -----> probing ----------> opening ----------> open -----------------------> closed
+//                      |                   |                 ^
+//                      +-- REFUSE, no answer --> closed      | a good INIT: its cookie was made
+//                                                            | without keeping state
+//   (listener) ----------------------------------------------+
 //
-// This is the link's first form: a packet that is missing ends the connection with SP_REASON_LOST instead of being
-// sent again, so that nothing is ever silently lost or out of order while the connection lives.
+// This is the link's first form: a packet that is missing ends the connection with SP_REASON_LOST
+// instead of being sent again, so that nothing is ever silently lost or out of order while the
+// connection lives.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -33,8 +37,8 @@ enum class phase : std::uint8_t { probing, opening, open, closed };
 
 // What both ends say of themselves, and the limits of this end.
 struct connection_config {
-    std::uint64_t local_id = 0;  // random; packets to us carry it
-    std::uint64_t instance = 0;  // boot epoch of this engine, random, not 0
+    std::uint64_t local_id = 0; // random; packets to us carry it
+    std::uint64_t instance = 0; // boot epoch of this engine, random, not 0
     std::uint16_t local_port = 0;
     std::uint16_t peer_port = 0;
     std::uint16_t protocol = 0;      // our SP protocol number
@@ -48,10 +52,10 @@ struct connection_config {
 
 // What a packet brought.
 enum class arrival : std::uint8_t {
-    nothing,    // control, dealt with
-    records,    // new data: read the packet's records, then say consumed() when they have been taken
-    duplicate,  // seen before; harmless
-    malformed,  // out of range for this version; ignored
+    nothing,   // control, dealt with
+    records,   // new data: read the packet's records, then say consumed() when they have been taken
+    duplicate, // seen before; harmless
+    malformed, // out of range for this version; ignored
     unexpected, // does not fit the state; ignored
 };
 
@@ -60,8 +64,10 @@ public:
     // The asking side; the first packet to transmit is a PROBE.
     [[nodiscard]] static connection dial(const connection_config &config, instant now) noexcept;
 
-    // The answering side: `init` passed its cookie, protocol and limits. The first packet to transmit is the ACCEPT.
-    [[nodiscard]] static connection accept(const connection_config &config, const sp_init &init, instant now) noexcept;
+    // The answering side: `init` passed its cookie, protocol and limits. The first packet to
+    // transmit is the ACCEPT.
+    [[nodiscard]] static connection accept(const connection_config &config, const sp_init &init,
+                                           instant now) noexcept;
 
     // A packet whose dcid is ours and whose source and checksum are right.
     [[nodiscard]] arrival on_packet(std::span<const std::byte> packet, instant now) noexcept;
@@ -69,7 +75,8 @@ public:
     // The same INIT came again: its ACCEPT was lost.
     void on_init_again() noexcept;
 
-    // A stranger claims not to know our packets' connection. Only silence after two questions makes it true.
+    // A stranger claims not to know our packets' connection. Only silence after two questions makes
+    // it true.
     void on_reset(std::uint64_t unknown_pn, instant now) noexcept;
 
     void on_deadline(instant now) noexcept;
@@ -81,7 +88,8 @@ public:
     // Ends the connection; an open one tells the peer why.
     void close(sp_reason why) noexcept;
 
-    // The next control packet, written into `room` (at least packet_max bytes); 0 when there is none.
+    // The next control packet, written into `room` (at least packet_max bytes); 0 when there is
+    // none.
     [[nodiscard]] std::size_t transmit(std::span<std::byte> room) noexcept;
     [[nodiscard]] bool transmit_due() const noexcept { return due_ != 0; }
 
@@ -91,31 +99,51 @@ public:
         return phase_ == phase::open && static_cast<std::int32_t>(limit_ - next_seq_) > 0;
     }
 
-    // Writes one message of head and body into `room`; its size must be at most message_capacity(). Returns the
-    // packet's size.
-    [[nodiscard]] std::size_t write_message(std::span<std::byte> room, std::span<const std::byte> head,
+    // Writes one message of head and body into `room`; its size must be at most message_capacity().
+    // Returns the packet's size.
+    [[nodiscard]] std::size_t write_message(std::span<std::byte> room,
+                                            std::span<const std::byte> head,
                                             std::span<const std::byte> body) noexcept;
     [[nodiscard]] static std::size_t message_packet_size(std::size_t message) noexcept;
 
     [[nodiscard]] phase state() const noexcept { return phase_; }
     [[nodiscard]] sp_reason reason() const noexcept { return reason_; } // why it is closed
     [[nodiscard]] bool closed_by_peer() const noexcept { return closed_by_peer_; }
-    [[nodiscard]] bool answered() const noexcept { return answered_; } // did anything ever come from the peer?
-    [[nodiscard]] std::uint16_t refused_by_protocol() const noexcept { return refused_by_protocol_; }
-    [[nodiscard]] std::string_view refusal_text() const noexcept { return {refusal_text_, refusal_length_}; }
+    [[nodiscard]] bool answered() const noexcept
+    {
+        return answered_;
+    } // did anything ever come from the peer?
+    [[nodiscard]] std::uint16_t refused_by_protocol() const noexcept
+    {
+        return refused_by_protocol_;
+    }
+    [[nodiscard]] std::string_view refusal_text() const noexcept
+    {
+        return {refusal_text_, refusal_length_};
+    }
     [[nodiscard]] std::uint64_t peer_instance() const noexcept { return peer_instance_; }
     [[nodiscard]] std::uint64_t peer_id() const noexcept { return peer_id_; }
     [[nodiscard]] std::uint64_t local_id() const noexcept { return config_.local_id; }
     [[nodiscard]] std::uint16_t peer_port() const noexcept { return config_.peer_port; }
     [[nodiscard]] std::uint16_t packet_max() const noexcept { return config_.packet_max; }
-    [[nodiscard]] std::size_t message_capacity() const noexcept; // of one message here: both limits and the packet
-    [[nodiscard]] std::uint32_t confirmed() const noexcept { return acked_; }        // messages the peer holds
+    [[nodiscard]] std::size_t
+    message_capacity() const noexcept; // of one message here: both limits and the packet
+    [[nodiscard]] std::uint32_t confirmed() const noexcept
+    {
+        return acked_;
+    } // messages the peer holds
     [[nodiscard]] std::uint32_t unconfirmed() const noexcept { return next_seq_ - acked_; }
 
 private:
     explicit connection(const connection_config &config) noexcept;
 
-    enum due : std::uint8_t { due_probe = 1, due_init = 2, due_accept = 4, due_ack = 8, due_disconnect = 16 };
+    enum due : std::uint8_t {
+        due_probe = 1,
+        due_init = 2,
+        due_accept = 4,
+        due_ack = 8,
+        due_disconnect = 16
+    };
 
     arrival on_cookie(std::span<const std::byte> packet, instant now) noexcept;
     arrival on_accept(std::span<const std::byte> packet, instant now) noexcept;
@@ -157,12 +185,12 @@ private:
     replay_window seen_;
     std::uint32_t expected_ = 0;
     std::uint32_t consumed_ = 0;
-    std::uint32_t granted_ = 0;   // what our last packet told the peer
+    std::uint32_t granted_ = 0;    // what our last packet told the peer
     std::uint32_t unanswered_ = 0; // data packets since our last packet
 
     instant retry_at_ = instant::max(); // handshake
     instant ack_at_ = instant::max();
-    instant ask_at_ = instant::max();   // keep-alive
+    instant ask_at_ = instant::max(); // keep-alive
     instant silence_at_ = instant::max();
 
     std::uint32_t cookie_epoch_ = 0;

@@ -30,7 +30,10 @@ cookie hash(const cookie_secret &secret, std::uint32_t epoch, const cookie_claim
 
 } // namespace
 
-cookie_jar::cookie_jar(const cookie_secret &first, instant now) noexcept : secrets_{first, first}, turned_at_(now) {}
+cookie_jar::cookie_jar(const cookie_secret &first, instant now) noexcept
+    : secrets_{first, first}, turned_at_(now)
+{
+}
 
 void cookie_jar::turn(const cookie_secret &next, instant now) noexcept
 {
@@ -45,7 +48,8 @@ cookie cookie_jar::make(const cookie_claim &claim) const noexcept
     return hash(secrets_[0], epoch_, claim);
 }
 
-bool cookie_jar::good(const cookie_claim &claim, std::uint32_t epoch, const cookie &shown) const noexcept
+bool cookie_jar::good(const cookie_claim &claim, std::uint32_t epoch,
+                      const cookie &shown) const noexcept
 {
     const std::uint32_t age = epoch_ - epoch;
     if (age > 1)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Cookies prove that a dialer can receive at the address it claims, before anything is remembered of it. A cookie is
-// SipHash-2-4-128 over address, ports, connection id and boot epoch under a secret that turns every minute; the two
-// latest secrets are valid. Secrets are handed in like time.
+// Cookies prove that a dialer can receive at the address it claims, before anything is remembered
+// of it. A cookie is SipHash-2-4-128 over address, ports, connection id and boot epoch under a
+// secret that turns every minute; the two latest secrets are valid. Secrets are handed in like
+// time.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -34,14 +35,18 @@ public:
     cookie_jar(const cookie_secret &first, instant now) noexcept;
 
     // True when the secret is old enough to be turned by turn(), with 16 fresh random bytes.
-    [[nodiscard]] bool stale(instant now) const noexcept { return now - turned_at_ >= secret_lifetime; }
+    [[nodiscard]] bool stale(instant now) const noexcept
+    {
+        return now - turned_at_ >= secret_lifetime;
+    }
     void turn(const cookie_secret &next, instant now) noexcept;
 
     [[nodiscard]] std::uint32_t epoch() const noexcept { return epoch_; }
     [[nodiscard]] cookie make(const cookie_claim &claim) const noexcept;
 
     // Constant time in the cookie's bytes. An epoch other than the two latest is false.
-    [[nodiscard]] bool good(const cookie_claim &claim, std::uint32_t epoch, const cookie &shown) const noexcept;
+    [[nodiscard]] bool good(const cookie_claim &claim, std::uint32_t epoch,
+                            const cookie &shown) const noexcept;
 
 private:
     std::array<cookie_secret, 2> secrets_; // the latest, then the one before

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Reading and writing packets of abi/wire.h as values: byte order, records and the trailer. Pure functions over
-// spans that the caller owns; nothing here knows a connection. What arrives is copied out field by field, never
-// used in place.
+// Reading and writing packets of abi/wire.h as values: byte order, records and the trailer. Pure
+// functions over spans that the caller owns; nothing here knows a connection. What arrives is
+// copied out field by field, never used in place.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -16,11 +16,21 @@
 namespace sp::link {
 
 // Integers of the wire, both ways (a byte swap is its own inverse).
-[[nodiscard]] constexpr std::uint16_t be16(std::uint16_t x) noexcept { return SP_BE16(x); }
-[[nodiscard]] constexpr std::uint32_t be32(std::uint32_t x) noexcept { return SP_BE32(x); }
-[[nodiscard]] constexpr std::uint64_t be64(std::uint64_t x) noexcept { return SP_BE64(x); }
+[[nodiscard]] constexpr std::uint16_t be16(std::uint16_t x) noexcept
+{
+    return SP_BE16(x);
+}
+[[nodiscard]] constexpr std::uint32_t be32(std::uint32_t x) noexcept
+{
+    return SP_BE32(x);
+}
+[[nodiscard]] constexpr std::uint64_t be64(std::uint64_t x) noexcept
+{
+    return SP_BE64(x);
+}
 
-// Serial arithmetic over 32 bits: is `a` before `b`? The only way two sequence numbers are compared.
+// Serial arithmetic over 32 bits: is `a` before `b`? The only way two sequence numbers are
+// compared.
 [[nodiscard]] constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept
 {
     return static_cast<std::int32_t>(a - b) < 0;
@@ -51,13 +61,14 @@ struct record {
     std::span<const std::byte> payload;
 };
 
-// Walks the records between header and trailer. A malformed rest ends the walk and makes bad() true: records
-// must fill the space exactly, with zero padding to four bytes.
+// Walks the records between header and trailer. A malformed rest ends the walk and makes bad()
+// true: records must fill the space exactly, with zero padding to four bytes.
 class record_reader {
 public:
     explicit record_reader(std::span<const std::byte> packet) noexcept
         : rest_(packet.subspan(SP_HEADER_SIZE, packet.size() - SP_OVERHEAD))
-    {}
+    {
+    }
 
     [[nodiscard]] std::optional<record> next() noexcept;
     [[nodiscard]] bool bad() const noexcept { return bad_; }
@@ -76,10 +87,13 @@ private:
 // The largest message that fits a packet of `packet_max` bytes unsplit.
 [[nodiscard]] constexpr std::size_t message_space(std::size_t packet_max) noexcept
 {
-    return packet_max < SP_OVERHEAD + SP_RECORD_SIZE ? 0 : (packet_max - SP_OVERHEAD - SP_RECORD_SIZE) & ~std::size_t{3};
+    return packet_max < SP_OVERHEAD + SP_RECORD_SIZE
+               ? 0
+               : (packet_max - SP_OVERHEAD - SP_RECORD_SIZE) & ~std::size_t{3};
 }
 
-// Writes one record at the front of `room`, which must hold record_space(head + body). Returns the bytes taken.
+// Writes one record at the front of `room`, which must hold record_space(head + body). Returns the
+// bytes taken.
 std::size_t write_record(std::span<std::byte> room, std::uint8_t flags, std::uint8_t code,
                          std::span<const std::byte> head, std::span<const std::byte> body) noexcept;
 

@@ -28,7 +28,8 @@ Packet sealed(Packet packet) noexcept
 
 } // namespace
 
-sp_cookie make_cookie(const sp_probe &question, std::uint16_t length, std::uint32_t epoch, const cookie &value) noexcept
+sp_cookie make_cookie(const sp_probe &question, std::uint16_t length, std::uint32_t epoch,
+                      const cookie &value) noexcept
 {
     sp_cookie answer{};
     answer.header = answer_header(question.header, SP_COOKIE, question.identity.scid);
@@ -38,8 +39,8 @@ sp_cookie make_cookie(const sp_probe &question, std::uint16_t length, std::uint3
     return sealed(answer);
 }
 
-sp_refuse make_refuse(const sp_header &question, std::uint64_t scid, sp_reason why, std::uint16_t protocol,
-                      std::string_view text) noexcept
+sp_refuse make_refuse(const sp_header &question, std::uint64_t scid, sp_reason why,
+                      std::uint16_t protocol, std::string_view text) noexcept
 {
     sp_refuse answer{};
     answer.header = answer_header(question, SP_REFUSE, be64(scid));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Answers to strangers: packets that are made without remembering anything of the one who asked. None is longer
-// than what it answers, so that nobody can be flooded through us.
+// Answers to strangers: packets that are made without remembering anything of the one who asked.
+// None is longer than what it answers, so that nobody can be flooded through us.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -14,8 +14,8 @@
 namespace sp::link {
 
 // `question` is the packet that is answered; ports and ids come from it.
-[[nodiscard]] sp_cookie make_cookie(const sp_probe &question, std::uint16_t length, std::uint32_t epoch,
-                                    const cookie &value) noexcept;
+[[nodiscard]] sp_cookie make_cookie(const sp_probe &question, std::uint16_t length,
+                                    std::uint32_t epoch, const cookie &value) noexcept;
 
 // `protocol`: what the refuser speaks, 0 when nobody listens. The text is cut to its 64 bytes.
 [[nodiscard]] sp_refuse make_refuse(const sp_header &question, std::uint64_t scid, sp_reason why,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What a pattern remembers of its pipes: found by name in constant time, walked densely in turn. The low 16 bits of
-// a pipe's name are its index in the engine, the rest is a generation; a stale name finds nothing.
+// What a pattern remembers of its pipes: found by name in constant time, walked densely in turn.
+// The low 16 bits of a pipe's name are its index in the engine, the rest is a generation; a stale
+// name finds nothing.
 #pragma once
 
 #include "userspace/protocol/types.hpp"
@@ -52,7 +53,10 @@ public:
 
 private:
     static constexpr std::uint32_t nowhere = ~0u;
-    static std::size_t index(pipe_id id) noexcept { return static_cast<std::uint32_t>(id) & 0xffff; }
+    static std::size_t index(pipe_id id) noexcept
+    {
+        return static_cast<std::uint32_t>(id) & 0xffff;
+    }
 
     std::vector<std::uint32_t> where_;
     std::vector<Pipe> pipes_;

@@ -32,7 +32,8 @@ void rep_machine::remove(list &l, std::uint32_t slot) noexcept
     r.previous = r.next = nobody;
 }
 
-std::size_t rep_machine::bucket(std::uint64_t instance, std::span<const std::byte> header) const noexcept
+std::size_t rep_machine::bucket(std::uint64_t instance,
+                                std::span<const std::byte> header) const noexcept
 {
     std::uint64_t hash = instance ^ salt_;
     for (std::size_t i = 0; i + 4 <= header.size(); i += 4) {
@@ -44,9 +45,11 @@ std::size_t rep_machine::bucket(std::uint64_t instance, std::span<const std::byt
     return hash % buckets;
 }
 
-std::uint32_t rep_machine::lookup(std::uint64_t instance, std::span<const std::byte> header) const noexcept
+std::uint32_t rep_machine::lookup(std::uint64_t instance,
+                                  std::span<const std::byte> header) const noexcept
 {
-    for (auto slot = buckets_[bucket(instance, header)]; slot != nobody; slot = requests_[slot].chain) {
+    for (auto slot = buckets_[bucket(instance, header)]; slot != nobody;
+         slot = requests_[slot].chain) {
         const auto &r = requests_[slot];
         if (r.instance == instance && r.header_bytes == header.size() &&
             std::memcmp(r.header.data(), header.data(), header.size()) == 0)
@@ -197,7 +200,8 @@ rep_machine::parsed rep_machine::parse(std::span<const std::byte> payload) const
     }
 }
 
-void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::byte> payload, effects &out)
+void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::byte> payload,
+                             effects &out)
 {
     auto *pipe = pipes_.find(id);
     SP_INVARIANT(pipe);
@@ -235,8 +239,9 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     enqueue(slot, *pipe);
 }
 
-// The asker has sent it again: the answer goes where the asker is now, since it may have given its other pipe up
-// before we know. On the pipe where request or reply already are, the link brings them.
+// The asker has sent it again: the answer goes where the asker is now, since it may have given its
+// other pipe up before we know. On the pipe where request or reply already are, the link brings
+// them.
 void rep_machine::on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &out)
 {
     auto &r = requests_[slot];
@@ -299,7 +304,8 @@ std::optional<taken_request> rep_machine::take(effects &out)
                          .pipe = r.pipe};
 }
 
-std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::size_t size, instant now, effects &out)
+std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::size_t size,
+                                       instant now, effects &out)
 {
     const auto slot = find(ticket);
     if (slot == nobody)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// REP, the answering side. Requests wait in a queue per pipe (bounded by the pipe's credit) and are taken one per
-// pipe in turn, so that a flooding client starves nobody. A request taken is held under a ticket that carries its way
-// home and is answered once, in any order.
+// REP, the answering side. Requests wait in a queue per pipe (bounded by the pipe's credit) and are
+// taken one per pipe in turn, so that a flooding client starves nobody. A request taken is held
+// under a ticket that carries its way home and is answered once, in any order.
 //
-// A request that comes again (same boot epoch of the asker, same stack) is recognised: while it waits or is held it is
-// dropped and the reply goes to the newest pipe of that asker; once answered the same reply is sent again. Replies
-// are kept until the asker's link has confirmed them, or after their pipe went for dedupe_time within
-// reply_cache_bytes.
+// A request that comes again (same boot epoch of the asker, same stack) is recognised: while it
+// waits or is held it is dropped and the reply goes to the newest pipe of that asker; once answered
+// the same reply is sent again. Replies are kept until the asker's link has confirmed them, or
+// after their pipe went for dedupe_time within reply_cache_bytes.
 #pragma once
 
 #include "userspace/protocol/pipe_table.hpp"
@@ -42,20 +42,27 @@ public:
     // `salt` is random: it keeps strangers from choosing requests that collide in the table.
     rep_machine(const rep_options &options, std::uint64_t salt);
 
-    // `instance` is the boot epoch of the peer; `capacity` the largest message, header included, that it takes.
+    // `instance` is the boot epoch of the peer; `capacity` the largest message, header included,
+    // that it takes.
     void on_pipe_added(pipe_id pipe, std::uint64_t instance, std::size_t capacity);
     void on_pipe_closed(pipe_id pipe, instant now);
-    void on_pipe_ready(pipe_id pipe, effects &out); // it has room again; after each send it is taken to be full
-    void on_confirmed(pipe_id pipe, std::uint32_t messages, effects &out); // the peer's link holds that many more
+    void on_pipe_ready(pipe_id pipe,
+                       effects &out); // it has room again; after each send it is taken to be full
+    void on_confirmed(pipe_id pipe, std::uint32_t messages,
+                      effects &out); // the peer's link holds that many more
     void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out);
 
-    [[nodiscard]] bool waiting() const noexcept { return !turn_.empty(); } // is there a request to take?
+    [[nodiscard]] bool waiting() const noexcept
+    {
+        return !turn_.empty();
+    } // is there a request to take?
     [[nodiscard]] std::optional<taken_request> take(effects &out);
 
-    // Answers. On success the frame is the machine's; on an error (invalid_state: no such ticket; would_block: the
-    // pipe has no room; message_too_large) nothing has changed. A pipe that went is success and counted.
-    [[nodiscard]] std::optional<errc> reply(ticket_id ticket, frame_id frame, std::size_t size, instant now,
-                                            effects &out);
+    // Answers. On success the frame is the machine's; on an error (invalid_state: no such ticket;
+    // would_block: the pipe has no room; message_too_large) nothing has changed. A pipe that went
+    // is success and counted.
+    [[nodiscard]] std::optional<errc> reply(ticket_id ticket, frame_id frame, std::size_t size,
+                                            instant now, effects &out);
     void abandon(ticket_id ticket, effects &out); // no answer will come
 
     void on_deadline(instant now);
@@ -113,8 +120,10 @@ private:
     };
 
     [[nodiscard]] parsed parse(std::span<const std::byte> payload) const noexcept;
-    [[nodiscard]] std::size_t bucket(std::uint64_t instance, std::span<const std::byte> header) const noexcept;
-    [[nodiscard]] std::uint32_t lookup(std::uint64_t instance, std::span<const std::byte> header) const noexcept;
+    [[nodiscard]] std::size_t bucket(std::uint64_t instance,
+                                     std::span<const std::byte> header) const noexcept;
+    [[nodiscard]] std::uint32_t lookup(std::uint64_t instance,
+                                       std::span<const std::byte> header) const noexcept;
     [[nodiscard]] std::uint32_t allocate();
     void free(std::uint32_t slot);
     void enqueue(std::uint32_t slot, pipe_state &pipe);

@@ -101,8 +101,8 @@ std::uint32_t req_machine::fresh_id(std::uint32_t random) const noexcept
     return id;
 }
 
-std::optional<errc> req_machine::on_request(context_id id, frame_id frame, std::size_t size, std::uint32_t random,
-                                            instant now, effects &out)
+std::optional<errc> req_machine::on_request(context_id id, frame_id frame, std::size_t size,
+                                            std::uint32_t random, instant now, effects &out)
 {
     auto *c = find(id);
     if (!c)
@@ -125,7 +125,8 @@ std::optional<errc> req_machine::on_request(context_id id, frame_id frame, std::
     c->sent = false;
     c->sent_on = no_pipe;
     c->resend_at = instant::max();
-    c->deadline_at = options_.request_deadline.count() > 0 ? now + options_.request_deadline : instant::max();
+    c->deadline_at =
+        options_.request_deadline.count() > 0 ? now + options_.request_deadline : instant::max();
     watch(*c);
     enqueue(slot);
     pump(now, out);
@@ -143,15 +144,18 @@ void req_machine::enqueue(std::size_t slot)
 
 bool req_machine::fits_somewhere(std::size_t size) noexcept
 {
-    return std::ranges::any_of(pipes_, [&](const auto &p) { return size + id_bytes <= p.capacity; });
+    return std::ranges::any_of(pipes_,
+                               [&](const auto &p) { return size + id_bytes <= p.capacity; });
 }
 
 bool req_machine::send_ready(std::size_t size) noexcept
 {
-    return std::ranges::any_of(pipes_, [&](const auto &p) { return p.ready && size + id_bytes <= p.capacity; });
+    return std::ranges::any_of(
+        pipes_, [&](const auto &p) { return p.ready && size + id_bytes <= p.capacity; });
 }
 
-// The next ready pipe in turn, so that the load spreads and a resend goes elsewhere if there is an elsewhere.
+// The next ready pipe in turn, so that the load spreads and a resend goes elsewhere if there is an
+// elsewhere.
 req_machine::pipe_state *req_machine::pick(std::size_t size) noexcept
 {
     for (std::size_t i = 0; i < pipes_.size(); ++i) {
@@ -218,7 +222,8 @@ bool req_machine::was_ours(std::uint32_t id) const noexcept
     return std::ranges::find(ended_, id) != ended_.end();
 }
 
-void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out)
+void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload,
+                             effects &out)
 {
     out.consumed(pipe);
     const auto refuse = [&](stat why) {
@@ -237,7 +242,8 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
     if (found == ids_.end())
         return refuse(was_ours(id) ? stat::socket_late : stat::socket_unknown_id);
     auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
-    const auto carriers = std::span(c.carried).first(std::min<std::size_t>(c.carriers, c.carried.size()));
+    const auto carriers =
+        std::span(c.carried).first(std::min<std::size_t>(c.carriers, c.carried.size()));
     if (std::ranges::find(carriers, pipe) == carriers.end())
         return refuse(stat::socket_foreign_reply);
     finish(c, request_state::ready, out);

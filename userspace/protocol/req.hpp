@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// REQ, the asking side. Pipes, frames and time are values handed in; no socket, thread, lock or clock here. Each
-// context holds at most one request; contexts share the pipes. A request goes to the next ready pipe in turn, again
-// after resend_time, and at once elsewhere when its pipe goes. Rules and names are those of NNG's req0, with
-// two corrections: a time-out ends the call, never the request, and a reply counts only from a pipe that carried it.
+// REQ, the asking side. Pipes, frames and time are values handed in; no socket, thread, lock or
+// clock here. Each context holds at most one request; contexts share the pipes. A request goes to
+// the next ready pipe in turn, again after resend_time, and at once elsewhere when its pipe goes.
+// Rules and names are those of NNG's req0, with two corrections: a time-out ends the call, never
+// the request, and a reply counts only from a pipe that carried it.
 //
 // Inputs leave work behind; call pump() until it emits nothing.
 #pragma once
@@ -28,9 +29,10 @@ enum class request_state : std::uint8_t {
 };
 
 struct req_options {
-    std::chrono::nanoseconds resend_time = std::chrono::seconds(60); // 0: never again, and no fail-over
-    std::chrono::nanoseconds request_deadline{0};                    // 0: none
-    bool fail_without_peer = false;                                  // on_no_peer = fail
+    std::chrono::nanoseconds resend_time =
+        std::chrono::seconds(60);                 // 0: never again, and no fail-over
+    std::chrono::nanoseconds request_deadline{0}; // 0: none
+    bool fail_without_peer = false;               // on_no_peer = fail
 };
 
 class req_machine {
@@ -43,29 +45,32 @@ public:
     // Pipes. `capacity` is the largest message (header included) that the pipe takes.
     void on_pipe_added(pipe_id pipe, std::size_t capacity);
     void on_pipe_closed(pipe_id pipe);
-    void on_pipe_ready(pipe_id pipe, instant now, effects &out); // it has room again; each send makes it full
+    void on_pipe_ready(pipe_id pipe, instant now,
+                       effects &out); // it has room again; each send makes it full
     void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out);
 
     // Contexts. Empty: all are in use.
     [[nodiscard]] std::optional<context_id> open_context();
     void close_context(context_id context, effects &out);
 
-    // Gives `frame` (body of `size` bytes, `random` for its id) to the context; what was outstanding there ends.
-    // An error has changed nothing, and the frame stays the caller's.
-    [[nodiscard]] std::optional<errc> on_request(context_id context, frame_id frame, std::size_t size,
-                                                 std::uint32_t random, instant now, effects &out);
+    // Gives `frame` (body of `size` bytes, `random` for its id) to the context; what was
+    // outstanding there ends. An error has changed nothing, and the frame stays the caller's.
+    [[nodiscard]] std::optional<errc> on_request(context_id context, frame_id frame,
+                                                 std::size_t size, std::uint32_t random,
+                                                 instant now, effects &out);
     // Would on_request() put the request on a pipe at once?
     [[nodiscard]] bool send_ready(std::size_t size) noexcept;
     void cancel(context_id context, effects &out); // back to idle, whatever it was
 
     [[nodiscard]] request_state state(context_id context) const noexcept;
-    [[nodiscard]] std::uint32_t serial(context_id context) const noexcept; // another request: another number
+    [[nodiscard]] std::uint32_t
+    serial(context_id context) const noexcept; // another request: another number
     struct reply {
         frame_id frame; // the caller's now
         pipe_id pipe;   // that it came by
     };
-    [[nodiscard]] reply take_reply(context_id context) noexcept;           // state must be ready; then idle
-    [[nodiscard]] errc take_failure(context_id context) noexcept;          // state must be failed; then idle
+    [[nodiscard]] reply take_reply(context_id context) noexcept;  // state must be ready; then idle
+    [[nodiscard]] errc take_failure(context_id context) noexcept; // state must be failed; then idle
 
     // At most one receiver per context; false when there is one, or nothing to receive.
     [[nodiscard]] bool begin_receive(context_id context) noexcept;
@@ -77,8 +82,8 @@ public:
     // Ends what must fail and puts queued requests on ready pipes.
     void pump(instant now, effects &out);
 
-    // Everything ends, as far as `out` has room; call until it emits nothing. Returns how many of these requests
-    // were never sent.
+    // Everything ends, as far as `out` has room; call until it emits nothing. Returns how many of
+    // these requests were never sent.
     std::size_t close(effects &out);
     [[nodiscard]] bool has_queued() const noexcept { return !queue_.empty(); }
 
@@ -126,11 +131,13 @@ private:
     pipe_table<pipe_state> pipes_;
     std::size_t turn_ = 0;
     std::vector<context> contexts_;
-    std::vector<std::uint32_t> ids_;  // of contexts_, 0 when nothing is outstanding: what a reply is looked up in
+    std::vector<std::uint32_t>
+        ids_; // of contexts_, 0 when nothing is outstanding: what a reply is looked up in
     std::vector<std::uint16_t> free_;
     std::vector<std::uint16_t> queue_;  // wait for a pipe, oldest first; each context at most once
     std::vector<std::uint16_t> doomed_; // have a failure to be executed by pump()
-    std::array<std::uint32_t, 256> ended_{}; // latest ids that are over: their replies are late, not unknown
+    std::array<std::uint32_t, 256>
+        ended_{}; // latest ids that are over: their replies are late, not unknown
     std::size_t ended_next_ = 0;
     instant earliest_ = instant::max(); // never later than the next deadline
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What every pattern speaks in: handles, time and effects. A machine owns no memory but its tables; a frame is a
-// message buffer that the engine keeps, named by a number and counted by references. An input is a call, an output
-// is a value in `effects`, which the engine drains after each input.
+// What every pattern speaks in: handles, time and effects. A machine owns no memory but its tables;
+// a frame is a message buffer that the engine keeps, named by a number and counted by references.
+// An input is a call, an output is a value in `effects`, which the engine drains after each input.
 #pragma once
 
 #include "sp/abi/names.hpp"
@@ -19,7 +19,8 @@ namespace sp::protocol {
 enum class frame_id : std::uint32_t {};
 inline constexpr auto no_frame = static_cast<frame_id>(~0u);
 
-// A connection as a pattern sees it. Index and generation: the name of a pipe that went is never used again soon.
+// A connection as a pattern sees it. Index and generation: the name of a pipe that went is never
+// used again soon.
 enum class pipe_id : std::uint32_t {};
 inline constexpr auto no_pipe = static_cast<pipe_id>(~0u);
 
@@ -28,8 +29,8 @@ using instant = std::chrono::steady_clock::time_point; // handed in as `now`
 // SP protocol numbers, as on the wire.
 enum class role : std::uint16_t { req = 0x30, rep = 0x31 };
 
-// The backtrace of REQ/REP: words of four bytes, the last one has its top bit set (nng-reference: RFC draft
-// sp-request-reply-01). At most 16 words are held, ttl_max of them are let through.
+// The backtrace of REQ/REP: words of four bytes, the last one has its top bit set (nng-reference:
+// RFC draft sp-request-reply-01). At most 16 words are held, ttl_max of them are let through.
 inline constexpr std::size_t header_bytes_max = 64;
 
 struct effect {
@@ -65,7 +66,10 @@ public:
     }
     void count(stat why) noexcept { push({.what = effect::kind::count, .why = why}); }
 
-    [[nodiscard]] std::span<const effect> all() const noexcept { return std::span(list_).first(size_); }
+    [[nodiscard]] std::span<const effect> all() const noexcept
+    {
+        return std::span(list_).first(size_);
+    }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
     [[nodiscard]] std::size_t left() const noexcept { return room - size_; }
     void clear() noexcept { size_ = 0; }

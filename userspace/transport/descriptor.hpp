@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A file descriptor with one owner: closed when the owner goes. Nothing here fails; what close() reports is
-// not asked, since none of our descriptors carries unwritten data.
+// A file descriptor with one owner: closed when the owner goes. Nothing here fails; what close()
+// reports is not asked, since none of our descriptors carries unwritten data.
 #pragma once
 
 #include <unistd.h>
 #include <utility>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
-class descriptor
-{
+class descriptor {
 public:
     descriptor() noexcept = default;
     explicit descriptor(int fd) noexcept : fd_(fd) {}

@@ -5,10 +5,8 @@
 
 #include <utility>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr std::uint16_t dont_fragment = 0x4000;
 
@@ -48,8 +46,9 @@ sp_ipv6 ipv6_header(const sp_address &from, const sp_address &to, std::uint8_t p
 
 } // namespace
 
-header_template::header_template(const sp_address &from, const sp_address &to, const mac_address &own,
-                                 const mac_address &next, std::uint8_t protocol) noexcept
+header_template::header_template(const sp_address &from, const sp_address &to,
+                                 const mac_address &own, const mac_address &next,
+                                 std::uint8_t protocol) noexcept
 {
     sp_ethernet ethernet{};
     std::memcpy(ethernet.destination, next.data(), next.size());

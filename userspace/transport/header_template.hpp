@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The Ethernet and IP headers of everything that goes to one peer, ready but for the length: a packet costs a
-// copy and, over IPv4, one fold of a checksum that was summed when the template was made (RFC 1624). DF is
-// set, the id is 0, the TTL 64; packets are never fragmented.
+// The Ethernet and IP headers of everything that goes to one peer, ready but for the length: a
+// packet costs a copy and, over IPv4, one fold of a checksum that was summed when the template was
+// made (RFC 1624). DF is set, the id is 0, the TTL 64; packets are never fragmented.
 #pragma once
 
 #include "sp/abi/wire.h"
@@ -12,11 +12,9 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
-class header_template
-{
+class header_template {
 public:
     static constexpr std::size_t ipv4_bytes = sizeof(sp_ethernet) + sizeof(sp_ipv4);
     static constexpr std::size_t ipv6_bytes = sizeof(sp_ethernet) + sizeof(sp_ipv6);
@@ -28,8 +26,8 @@ public:
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    // Writes the headers right in front of an SP packet of `length` bytes. There must be size() bytes of
-    // room.
+    // Writes the headers right in front of an SP packet of `length` bytes. There must be size()
+    // bytes of room.
     void write_before(std::byte *packet, std::size_t length) const noexcept
     {
         if (size_ == ipv4_bytes) {
@@ -43,7 +41,8 @@ public:
             put16(ip + offsetof(sp_ipv4, checksum), ~sum);
         } else {
             std::memcpy(packet - ipv6_bytes, bytes_, ipv6_bytes);
-            put16(packet - sizeof(sp_ipv6) + offsetof(sp_ipv6, length), static_cast<std::uint32_t>(length));
+            put16(packet - sizeof(sp_ipv6) + offsetof(sp_ipv6, length),
+                  static_cast<std::uint32_t>(length));
         }
     }
 

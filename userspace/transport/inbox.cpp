@@ -5,11 +5,12 @@
 
 #include <algorithm>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 // Uninitialised on purpose: 2 MiB of which a host with a small MTU never touches most pages.
-inbox::inbox() : area_(std::make_unique_for_overwrite<std::byte[]>(packets_max * packet_bytes_max)) {}
+inbox::inbox() : area_(std::make_unique_for_overwrite<std::byte[]>(packets_max * packet_bytes_max))
+{
+}
 
 void inbox::prepare(std::size_t i) noexcept
 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Buffers for one recvmmsg() on a raw socket: what came, from whom, and to which of our addresses. Memory is
-// reserved at creation and touched as packets fill it. What is handed out is valid until the next fill().
+// Buffers for one recvmmsg() on a raw socket: what came, from whom, and to which of our addresses.
+// Memory is reserved at creation and touched as packets fill it. What is handed out is valid until
+// the next fill().
 #pragma once
 
 #include "sp/abi/address.h"
@@ -13,11 +14,9 @@
 #include <span>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
-class inbox
-{
+class inbox {
 public:
     static constexpr std::size_t packets_max = 32;
     static constexpr std::size_t packet_bytes_max = 65536;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// sp_address as the kernel's socket addresses and back, and the two questions asked of it everywhere: are
-// these the same host, and may a packet be addressed to it. Values in, values out.
+// sp_address as the kernel's socket addresses and back, and the two questions asked of it
+// everywhere: are these the same host, and may a packet be addressed to it. Values in, values out.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -11,8 +11,7 @@
 #include <cstring>
 #include <netinet/in.h>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 // sockaddr_in6 is the larger of the two; `length` says which one it holds.
 struct socket_name {
@@ -64,8 +63,8 @@ struct socket_name {
     return name;
 }
 
-// One host, named by an IP address without encapsulation. What is left to the kernel's routing is whether an
-// address is some subnet's broadcast.
+// One host, named by an IP address without encapsulation. What is left to the kernel's routing is
+// whether an address is some subnet's broadcast.
 [[nodiscard]] inline bool is_unicast(const sp_address &address) noexcept
 {
     const auto *b = address.bytes;

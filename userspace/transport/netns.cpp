@@ -9,8 +9,7 @@
 #include <fcntl.h>
 #include <sched.h>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 result<netns_visit> netns_visit::enter(int netns_fd)
 {
@@ -19,8 +18,8 @@ result<netns_visit> netns_visit::enter(int netns_fd)
     descriptor home(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     if (!home || ::setns(netns_fd, CLONE_NEWNET) != 0) {
         const int why = errno;
-        return std::unexpected(error::numbered(why == EPERM ? 2022 : 2037,
-                                               "cannot enter the network namespace", std::strerror(why)));
+        return std::unexpected(error::numbered(
+            why == EPERM ? 2022 : 2037, "cannot enter the network namespace", std::strerror(why)));
     }
     return netns_visit(std::move(home));
 }

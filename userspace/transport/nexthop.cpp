@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See nexthop.hpp. The kernel answers a netlink question inside the call that asks it, so a non-blocking read
-// right afterwards finds the answer or there is none.
+// See nexthop.hpp. The kernel answers a netlink question inside the call that asks it, so a
+// non-blocking read right afterwards finds the answer or there is none.
 #include "userspace/transport/nexthop.hpp"
 
 #include <algorithm>
@@ -14,10 +14,8 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr std::size_t request_bytes = 512;
 constexpr std::size_t answer_bytes = 32768; // the kernel never puts more into one read of a dump
@@ -37,7 +35,8 @@ void each_attribute(const void *first, const void *end, Use &&use) noexcept
 {
     const auto *attribute = static_cast<const nlattr *>(first);
     const auto left = [&] {
-        return static_cast<int>(static_cast<const char *>(end) - reinterpret_cast<const char *>(attribute));
+        return static_cast<int>(static_cast<const char *>(end) -
+                                reinterpret_cast<const char *>(attribute));
     };
     for (; mnl_attr_ok(attribute, left()); attribute = mnl_attr_next(attribute))
         use(mnl_attr_get_type(attribute), attribute);
@@ -46,7 +45,8 @@ void each_attribute(const void *first, const void *end, Use &&use) noexcept
 template <class Use>
 void each_attribute(const nlmsghdr *message, std::size_t body, Use &&use) noexcept
 {
-    each_attribute(mnl_nlmsg_get_payload_offset(message, body), mnl_nlmsg_get_payload_tail(message), use);
+    each_attribute(mnl_nlmsg_get_payload_offset(message, body), mnl_nlmsg_get_payload_tail(message),
+                   use);
 }
 
 void put_address(nlmsghdr *request, std::uint16_t attribute, const sp_address &address) noexcept
@@ -86,10 +86,11 @@ std::uint32_t mtu_in(const nlattr *metrics) noexcept
 {
     const auto *first = static_cast<const char *>(mnl_attr_get_payload(metrics));
     std::uint32_t mtu = 0;
-    each_attribute(first, first + mnl_attr_get_payload_len(metrics), [&](auto type, const nlattr *attribute) {
-        if (type == RTAX_MTU && mnl_attr_get_payload_len(attribute) == sizeof mtu)
-            mtu = mnl_attr_get_u32(attribute);
-    });
+    each_attribute(first, first + mnl_attr_get_payload_len(metrics),
+                   [&](auto type, const nlattr *attribute) {
+                       if (type == RTAX_MTU && mnl_attr_get_payload_len(attribute) == sizeof mtu)
+                           mtu = mnl_attr_get_u32(attribute);
+                   });
     return mtu;
 }
 
@@ -143,7 +144,8 @@ link_state read_link(const nlmsghdr *message) noexcept
     return link;
 }
 
-// Empty for a neighbour that the kernel has not resolved, and for a MAC that means more than one station.
+// Empty for a neighbour that the kernel has not resolved, and for a MAC that means more than one
+// station.
 std::optional<neighbour> read_neighbour(const nlmsghdr *message) noexcept
 {
     const auto *entry = static_cast<const ndmsg *>(mnl_nlmsg_get_payload(message));
@@ -182,7 +184,8 @@ void nexthop::closer::operator()(mnl_socket *socket) const noexcept
 
 nexthop::nexthop(socket_ptr questions, socket_ptr events)
     : questions_(std::move(questions)), events_(std::move(events)),
-      out_(std::make_unique<std::byte[]>(request_bytes)), in_(std::make_unique<std::byte[]>(answer_bytes))
+      out_(std::make_unique<std::byte[]>(request_bytes)),
+      in_(std::make_unique<std::byte[]>(answer_bytes))
 {
 }
 
@@ -198,7 +201,8 @@ result<nexthop> nexthop::open()
     socket_ptr listening(*events);
     for (int group : {RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
                       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}) {
-        if (mnl_socket_setsockopt(listening.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0)
+        if (mnl_socket_setsockopt(listening.get(), NETLINK_ADD_MEMBERSHIP, &group, sizeof group) !=
+            0)
             return std::unexpected(
                 error::numbered(2037, "cannot listen to changes of routes", std::strerror(errno)));
     }
@@ -232,7 +236,8 @@ std::optional<std::errc> nexthop::ask(nlmsghdr *request, Use &&use) noexcept
                 continue;
             if (message->nlmsg_type == NLMSG_ERROR) {
                 const auto *verdict = static_cast<const nlmsgerr *>(mnl_nlmsg_get_payload(message));
-                return verdict->error ? std::optional(static_cast<std::errc>(-verdict->error)) : std::nullopt;
+                return verdict->error ? std::optional(static_cast<std::errc>(-verdict->error))
+                                      : std::nullopt;
             }
             if (message->nlmsg_type == NLMSG_DONE)
                 return std::nullopt;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Where the kernel would send a packet, asked over netlink: interface, source address, gateway, MTU, and the
-// neighbour's MAC if it is usable now. We never guess and never keep a routing table of our own: what may
-// have changed is asked again. A second socket listens to the kernel's changes; each moves a generation
-// number, and who keeps an answer compares numbers. No call blocks; nothing is allocated after open().
+// Where the kernel would send a packet, asked over netlink: interface, source address, gateway,
+// MTU, and the neighbour's MAC if it is usable now. We never guess and never keep a routing table
+// of our own: what may have changed is asked again. A second socket listens to the kernel's
+// changes; each moves a generation number, and who keeps an answer compares numbers. No call
+// blocks; nothing is allocated after open().
 #pragma once
 
 #include "sp/error.hpp"
@@ -20,8 +21,7 @@
 struct mnl_socket;
 struct nlmsghdr;
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 using mac_address = std::array<std::uint8_t, 6>;
 
@@ -47,7 +47,8 @@ struct next_hop {
     std::optional<neighbour> to; // empty: the kernel has to resolve it first
 };
 
-// An interface has rarely more than a handful of addresses; what is beyond the bound takes the kernel's path.
+// An interface has rarely more than a handful of addresses; what is beyond the bound takes the
+// kernel's path.
 struct address_list {
     static constexpr std::size_t addresses_max = 64;
     std::array<sp_address, addresses_max> items;
@@ -56,25 +57,24 @@ struct address_list {
     [[nodiscard]] std::span<const sp_address> all() const noexcept { return {items.data(), count}; }
 };
 
-class nexthop
-{
+class nexthop {
 public:
     // In the network namespace of the calling thread.
     [[nodiscard]] static result<nexthop> open();
 
-    // The kernel's answer, or its reason for having none. `from` of family SP_FAMILY_NONE: any of our
-    // addresses.
+    // The kernel's answer, or its reason for having none. `from` of family SP_FAMILY_NONE: any of
+    // our addresses.
     [[nodiscard]] std::expected<next_hop, std::errc> resolve(const sp_address &destination,
                                                              const sp_address &from) noexcept;
     [[nodiscard]] std::expected<link_state, std::errc> link(unsigned ifindex) noexcept;
     [[nodiscard]] address_list addresses(unsigned ifindex) noexcept;
 
-    // Tells the kernel that the neighbour is in use, so that it resolves or confirms it. Needs CAP_NET_ADMIN;
-    // who lacks it loses nothing but the entry's freshness, hence no result.
+    // Tells the kernel that the neighbour is in use, so that it resolves or confirms it. Needs
+    // CAP_NET_ADMIN; who lacks it loses nothing but the entry's freshness, hence no result.
     void use(const next_hop &hop) noexcept;
 
-    // Reads what the kernel reported since; true if anything changed. Bounded: the rest waits for the next
-    // call.
+    // Reads what the kernel reported since; true if anything changed. Bounded: the rest waits for
+    // the next call.
     bool read_events() noexcept;
     [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
     [[nodiscard]] std::uint64_t link_generation() const noexcept { return link_generation_; }

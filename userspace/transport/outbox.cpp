@@ -5,13 +5,12 @@
 
 #include <cerrno>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 template <class Info>
-std::size_t write_control(std::span<std::byte> space, int level, int type, const Info &info) noexcept
+std::size_t write_control(std::span<std::byte> space, int level, int type,
+                          const Info &info) noexcept
 {
     const cmsghdr header{CMSG_LEN(sizeof info), level, type};
     std::memcpy(space.data(), &header, sizeof header);
@@ -25,8 +24,9 @@ bool for_a_moment(int why) noexcept
     return why == EAGAIN || why == EINTR;
 }
 
-// ENOBUFS is a full queue of the device, which passes, or a packet that the device will never take: a veth end whose
-// peer has a smaller MTU. Such a packet must not stand in front of everybody else's for ever.
+// ENOBUFS is a full queue of the device, which passes, or a packet that the device will never take:
+// a veth end whose peer has a smaller MTU. Such a packet must not stand in front of everybody
+// else's for ever.
 constexpr unsigned device_tries_max = 16;
 
 } // namespace
@@ -68,7 +68,8 @@ std::span<std::byte> outbox::reserve(std::size_t n) noexcept
     return {area_.get() + area_used_, n};
 }
 
-void outbox::submit(const envelope &to, std::uint8_t family, std::uint32_t route, std::size_t n) noexcept
+void outbox::submit(const envelope &to, std::uint8_t family, std::uint32_t route,
+                    std::size_t n) noexcept
 {
     envelopes_[tail_] = to;
     pieces_[tail_] = {area_.get() + area_used_, n};
@@ -88,16 +89,19 @@ outbox::progress outbox::flush(int ipv4_fd, int ipv6_fd) noexcept
         while (end != tail_ && families_[end] == families_[head_])
             ++end;
         const int fd = families_[head_] == SP_FAMILY_IPV4 ? ipv4_fd : ipv6_fd;
-        const int sent = ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
+        const int sent =
+            ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
         if (sent > 0) {
             device_tries_ = 0;
             head_ += static_cast<std::size_t>(sent);
             done.sent += static_cast<std::size_t>(sent);
             again = false;
-        } else if (for_a_moment(errno) || (errno == ENOBUFS && ++device_tries_ < device_tries_max)) {
+        } else if (for_a_moment(errno) ||
+                   (errno == ENOBUFS && ++device_tries_ < device_tries_max)) {
             return done;
         } else if (!again && errno != ENOBUFS) {
-            again = true; // an ICMP error of an earlier packet is reported once, in place of sending this one
+            again = true; // an ICMP error of an earlier packet is reported once, in place of
+                          // sending this one
         } else {
             done.refusals[done.refused++] = {routes_[head_], errno};
             ++head_;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Packets on their way into raw sockets: written in place, then handed to the kernel by one sendmmsg() for
-// each run of one family. What the kernel cannot take now stays, in order. The owner decides what a refusal
-// means.
+// Packets on their way into raw sockets: written in place, then handed to the kernel by one
+// sendmmsg() for each run of one family. What the kernel cannot take now stays, in order. The owner
+// decides what a refusal means.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -15,8 +15,7 @@
 #include <span>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 // Whom a packet goes to, and from which of our addresses: as sendmsg() wants to hear it.
 struct envelope {
@@ -32,8 +31,7 @@ struct envelope {
     [[nodiscard]] msghdr header(iovec *piece) noexcept;
 };
 
-class outbox
-{
+class outbox {
 public:
     static constexpr std::size_t packets_max = 64;
     static constexpr std::size_t area_bytes = 256 * 1024;
@@ -55,7 +53,8 @@ public:
     // Room for one packet; empty when there is none before the next flush().
     [[nodiscard]] std::span<std::byte> reserve(std::size_t n) noexcept;
     // The packet is the first `n` bytes of what reserve() gave.
-    void submit(const envelope &to, std::uint8_t family, std::uint32_t route, std::size_t n) noexcept;
+    void submit(const envelope &to, std::uint8_t family, std::uint32_t route,
+                std::size_t n) noexcept;
     [[nodiscard]] progress flush(int ipv4_fd, int ipv6_fd) noexcept;
 
 private:

@@ -18,10 +18,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr unsigned ephemeral_count = 65536 - service_ports::ephemeral_first;
 constexpr std::uint32_t whole_packet = 0x40000; // more than an IP packet can have
@@ -112,7 +110,8 @@ result<std::uint16_t> service_ports::add_ephemeral()
         return std::unexpected(visit.error());
     const unsigned start = std::random_device()() % ephemeral_count;
     for (unsigned i = 0; i < ephemeral_count; ++i) {
-        const auto port = static_cast<std::uint16_t>(ephemeral_first + (start + i) % ephemeral_count);
+        const auto port =
+            static_cast<std::uint16_t>(ephemeral_first + (start + i) % ephemeral_count);
         if (auto name = hold(port)) {
             held_.push_back({port, std::move(name)});
             return port;
@@ -135,12 +134,13 @@ result<void> service_ports::filter(int socket_fd, begins_with layout) const
     const std::size_t ports = held_.size();
     const bool behind_ip = layout == begins_with::ipv4_header;
 
-    code[size++] =
-        statement(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE));
+    code[size++] = statement(BPF_LD | BPF_W | BPF_ABS,
+                             static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE));
     code[size++] = jump_if_equal(PACKET_HOST, 0, ports + (behind_ip ? 2 : 1));
     if (behind_ip) // X is the length of the IP header, options included
         code[size++] = statement(BPF_LDX | BPF_B | BPF_MSH, 0);
-    code[size++] = statement(BPF_LD | BPF_H | (behind_ip ? BPF_IND : BPF_ABS), offsetof(sp_header, dport));
+    code[size++] =
+        statement(BPF_LD | BPF_H | (behind_ip ? BPF_IND : BPF_ABS), offsetof(sp_header, dport));
     for (std::size_t i = 0; i < ports; ++i)
         code[size++] = jump_if_equal(held_[i].port, ports - i, 0);
     code[size++] = statement(BPF_RET | BPF_K, 0);
@@ -148,7 +148,8 @@ result<void> service_ports::filter(int socket_fd, begins_with layout) const
 
     const sock_fprog program{static_cast<unsigned short>(size), code.data()};
     if (::setsockopt(socket_fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
-        return std::unexpected(error::numbered(2037, "cannot filter the raw socket", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot filter the raw socket", std::strerror(errno)));
     return {};
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The SP service ports of one transport: which they are, that nobody else in this network namespace serves
-// them, and the kernel-side filter that lets only their packets into our raw sockets. A port is held by an
-// abstract unix socket named "sp/ip/PORT": abstract names belong to the network namespace, and the kernel
-// frees them with the process, however it ends. Any local process can hold such a name, as it can hold a UDP
-// port.
+// The SP service ports of one transport: which they are, that nobody else in this network namespace
+// serves them, and the kernel-side filter that lets only their packets into our raw sockets. A port
+// is held by an abstract unix socket named "sp/ip/PORT": abstract names belong to the network
+// namespace, and the kernel frees them with the process, however it ends. Any local process can
+// hold such a name, as it can hold a UDP port.
 #pragma once
 
 #include "sp/error.hpp"
@@ -13,16 +13,16 @@
 #include <cstdint>
 #include <vector>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
-class service_ports
-{
+class service_ports {
 public:
-    static constexpr std::size_t ports_max = 64; // each is one comparison for every packet of the raw socket
+    static constexpr std::size_t ports_max =
+        64; // each is one comparison for every packet of the raw socket
     static constexpr std::uint16_t ephemeral_first = 49152;
 
-    // Keeps its own descriptor of the namespace, since ports may be added later and by another thread.
+    // Keeps its own descriptor of the namespace, since ports may be added later and by another
+    // thread.
     [[nodiscard]] static result<service_ports> open(int netns_fd);
 
     [[nodiscard]] result<void> add(std::uint16_t port);
@@ -32,9 +32,9 @@ public:
     [[nodiscard]] bool empty() const noexcept { return held_.empty(); }
     [[nodiscard]] std::uint16_t last() const noexcept { return held_.back().port; }
 
-    // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port, nothing. What
-    // the filter of an IPv4 raw socket sees begins with the IP header, that of an IPv6 one with the SP
-    // packet.
+    // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port,
+    // nothing. What the filter of an IPv4 raw socket sees begins with the IP header, that of an
+    // IPv6 one with the SP packet.
     enum class begins_with { ipv4_header, sp_header };
     [[nodiscard]] result<void> filter(int socket_fd, begins_with layout) const;
 
@@ -44,7 +44,10 @@ private:
         descriptor name;
     };
 
-    explicit service_ports(descriptor netns) : netns_(std::move(netns)) { held_.reserve(ports_max); }
+    explicit service_ports(descriptor netns) : netns_(std::move(netns))
+    {
+        held_.reserve(ports_max);
+    }
 
     descriptor netns_; // empty: the thread's own
     std::vector<held> held_;

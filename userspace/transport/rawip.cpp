@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See rawip.hpp. Here: opening, ports, and the way of a packet in both directions; routes and the kernel's
-// failure reports are in rawip_routes.cpp.
+// See rawip.hpp. Here: opening, ports, and the way of a packet in both directions; routes and the
+// kernel's failure reports are in rawip_routes.cpp.
 #include "userspace/transport/rawip.hpp"
 
 #include "userspace/transport/netns.hpp"
@@ -15,10 +15,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 // A burst of every peer's first window, without asking the operator to raise net.core.rmem_max.
 constexpr int socket_buffer_bytes = 4 << 20;
@@ -70,8 +68,9 @@ bool watch(int epoll_fd, int fd, wake what) noexcept
 } // namespace
 
 rawip::rawip(const rawip_options &options, counters &stats, nexthop routes, service_ports ports)
-    : stats_(&stats), protocol_(options.protocol), nexthop_(std::move(routes)), ports_(std::move(ports)),
-      inbox_(std::make_unique<inbox>()), outbox_(std::make_unique<outbox>()), heard_(heard_max),
+    : stats_(&stats), protocol_(options.protocol), nexthop_(std::move(routes)),
+      ports_(std::move(ports)), inbox_(std::make_unique<inbox>()),
+      outbox_(std::make_unique<outbox>()), heard_(heard_max),
       failures_(failures_max, failed_peer{sp_address{}, errc::unreachable})
 {
     routes_.reserve(routes_max);
@@ -138,9 +137,9 @@ result<void> rawip::open_ipv6()
         return filtered;
     discard_queued(fd);
     enlarge_buffers(fd);
-    if (!set(fd, SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO) || !set(fd, SOL_IPV6, IPV6_DONTFRAG, 1) ||
-        !set(fd, SOL_IPV6, IPV6_RECVERR, 1) || !set(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) ||
-        !watch(wake_.get(), fd, wake::ipv6))
+    if (!set(fd, SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO) ||
+        !set(fd, SOL_IPV6, IPV6_DONTFRAG, 1) || !set(fd, SOL_IPV6, IPV6_RECVERR, 1) ||
+        !set(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) || !watch(wake_.get(), fd, wake::ipv6))
         return std::unexpected(cannot_open(errno));
     return {};
 }
@@ -153,7 +152,8 @@ result<void> rawip::update_filters()
     hot_.ipv4 = !ports_.empty();
     if (auto done = ports_.filter(ipv4_.get(), service_ports::begins_with::ipv4_header); !done)
         return done;
-    return ipv6_ ? ports_.filter(ipv6_.get(), service_ports::begins_with::sp_header) : result<void>();
+    return ipv6_ ? ports_.filter(ipv6_.get(), service_ports::begins_with::sp_header)
+                 : result<void>();
 }
 
 result<void> rawip::add_port(std::uint16_t port)
@@ -181,7 +181,8 @@ result<std::uint16_t> rawip::add_ephemeral_port()
 void rawip::remove_port(std::uint16_t port) noexcept
 {
     ports_.remove(port);
-    (void)update_filters(); // if it fails the old filter stands, and the engine drops what nobody serves
+    (void)update_filters(); // if it fails the old filter stands, and the engine drops what nobody
+                            // serves
 }
 
 // ---- receiving
@@ -223,7 +224,8 @@ void rawip::count(sp_shape shape) noexcept
         return stats_->add(stat::rawip_bad_type);
     case SP_SHAPE_BAD_FLAGS:
         return stats_->add(stat::rawip_bad_flags);
-    default: // the kernel reassembles fragments and passes no other protocol: length is all that is left
+    default: // the kernel reassembles fragments and passes no other protocol: length is all that is
+             // left
         return stats_->add(stat::rawip_bad_length);
     }
 }
@@ -232,7 +234,8 @@ std::optional<rawip::arrival> rawip::ipv4_packet(std::size_t i) noexcept
 {
     const auto bytes = inbox_->packet(i);
     sp_parsed parsed;
-    const auto shape = sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_, 0, &parsed);
+    const auto shape =
+        sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_, 0, &parsed);
     if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
         count(shape);
         return std::nullopt;
@@ -245,8 +248,8 @@ std::optional<rawip::arrival> rawip::ipv4_packet(std::size_t i) noexcept
 std::optional<rawip::arrival> rawip::ipv6_packet(std::size_t i) noexcept
 {
     const auto bytes = inbox_->packet(i);
-    const auto shape =
-        sp_check_packet(bytes.data(), bytes.data() + bytes.size(), static_cast<std::uint32_t>(bytes.size()));
+    const auto shape = sp_check_packet(bytes.data(), bytes.data() + bytes.size(),
+                                       static_cast<std::uint32_t>(bytes.size()));
     if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
         count(shape);
         return std::nullopt;
@@ -290,7 +293,8 @@ void rawip::flush() noexcept
             continue;
         r->generation = 0;
         refresh_left_ = routes_.size();
-        if (done.refusals[i].why != EMSGSIZE && done.refusals[i].why != ENOBUFS) // those are about the packet
+        if (done.refusals[i].why != EMSGSIZE &&
+            done.refusals[i].why != ENOBUFS) // those are about the packet
             fail(r->peer, errc::unreachable);
     }
 }
@@ -303,7 +307,8 @@ void rawip::send_to(const sp_address &peer, std::span<const std::byte> packet) n
     envelope to(peer, heard_at(peer));
     iovec piece{const_cast<std::byte *>(packet.data()), packet.size()};
     const auto header = to.header(&piece);
-    for (int attempt = 0; attempt < 2; ++attempt) { // the first may only report an older packet's ICMP error
+    for (int attempt = 0; attempt < 2;
+         ++attempt) { // the first may only report an older packet's ICMP error
         if (::sendmsg(fd, &header, MSG_DONTWAIT) >= 0)
             return stats_->add(stat::rawip_sent);
     }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// SP packets through the kernel's raw sockets: the transport for hosts without AF_XDP, and the companion of
-// the AF_XDP one for everything that has no ready next hop. The kernel routes, resolves neighbours and tells
-// of ICMP errors; a filter in the kernel passes only packets for our ports. Nothing is ever fragmented: what
-// the path does not carry is refused, counted, and lowers packet_max().
+// SP packets through the kernel's raw sockets: the transport for hosts without AF_XDP, and the
+// companion of the AF_XDP one for everything that has no ready next hop. The kernel routes,
+// resolves neighbours and tells of ICMP errors; a filter in the kernel passes only packets for our
+// ports. Nothing is ever fragmented: what the path does not carry is refused, counted, and lowers
+// packet_max().
 //
-// An answer must leave from the address that was asked, so a route is bound to the local address at which its
-// peer was last heard; a small table remembers those by peer. Needs CAP_NET_RAW. All calls from one thread.
+// An answer must leave from the address that was asked, so a route is bound to the local address at
+// which its peer was last heard; a small table remembers those by peer. Needs CAP_NET_RAW. All
+// calls from one thread.
 #pragma once
 
 #include "sp/abi/names.hpp"
@@ -22,16 +24,14 @@
 #include <utility>
 #include <vector>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 struct rawip_options {
     std::uint8_t protocol = SP_IP_PROTOCOL;
     int netns_fd = -1; // the namespace to open sockets in; -1: the thread's own
 };
 
-class rawip
-{
+class rawip {
 public:
     static constexpr std::size_t routes_max = 4096;
     static constexpr std::size_t packet_bytes_max = 65515; // what an IPv4 packet carries
@@ -39,13 +39,15 @@ public:
     // `stats` must outlive the transport.
     [[nodiscard]] static result<rawip> open(const rawip_options &options, counters &stats);
 
-    // Nothing arrives for a port before it is added. A port belongs to one transport of a network namespace.
+    // Nothing arrives for a port before it is added. A port belongs to one transport of a network
+    // namespace.
     [[nodiscard]] result<void> add_port(std::uint16_t port);
-    [[nodiscard]] result<std::uint16_t> add_ephemeral_port(); // a random free one from 49152 to 65535
+    [[nodiscard]] result<std::uint16_t>
+    add_ephemeral_port(); // a random free one from 49152 to 65535
     void remove_port(std::uint16_t port) noexcept;
 
-    // The engine's transport concept. A hot sweep makes one attempt on each family in use; a full one asks
-    // epoll what there is and looks only there.
+    // The engine's transport concept. A hot sweep makes one attempt on each family in use; a full
+    // one asks epoll what there is and looks only there.
     template <class Sink, class Sweep>
     std::size_t receive(Sink &&sink, std::size_t n, Sweep how, std::int64_t) noexcept
     {
@@ -66,7 +68,10 @@ public:
     void submit(route_id route, std::size_t n) noexcept;
     void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept;
     void flush() noexcept;
-    [[nodiscard]] bool stalled() const noexcept { return !outbox_->empty(); } // only time tells when there is room
+    [[nodiscard]] bool stalled() const noexcept
+    {
+        return !outbox_->empty();
+    } // only time tells when there is room
     [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
     [[nodiscard]] std::size_t packet_max(route_id route) const noexcept;
     [[nodiscard]] std::string_view name(route_id) const noexcept { return "ip/kernel"; }
@@ -84,7 +89,10 @@ public:
     // Empty while the kernel knows no way.
     [[nodiscard]] const std::optional<next_hop> &hop(route_id route) const noexcept;
     [[nodiscard]] std::uint64_t hop_version(route_id route) const noexcept;
-    [[nodiscard]] std::uint64_t hops_version() const noexcept { return hops_version_; } // moves with any hop
+    [[nodiscard]] std::uint64_t hops_version() const noexcept
+    {
+        return hops_version_;
+    } // moves with any hop
     void heard(const sp_address &peer, const sp_address &at) noexcept;
 
 private:
@@ -117,8 +125,8 @@ private:
     rawip(const rawip_options &options, counters &stats, nexthop routes, service_ports ports);
 
     template <class Sink>
-    std::size_t drain(int fd, std::optional<arrival> (rawip::*packet)(std::size_t) noexcept, Sink &sink,
-                      std::size_t n) noexcept
+    std::size_t drain(int fd, std::optional<arrival> (rawip::*packet)(std::size_t) noexcept,
+                      Sink &sink, std::size_t n) noexcept
     {
         std::size_t got = 0;
         const std::size_t came = inbox_->fill(fd, n);

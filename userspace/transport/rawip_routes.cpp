@@ -11,10 +11,8 @@
 #include <netinet/ip_icmp.h>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr int errors_per_sweep = 64;
 
@@ -22,7 +20,8 @@ constexpr int errors_per_sweep = 64;
 struct report {
     sp_address peer{};
     sock_extended_err error{};
-    std::uint16_t source_port = 0; // the SP port that sent the packet; 0: the packet was not quoted so far
+    std::uint16_t source_port =
+        0; // the SP port that sent the packet; 0: the packet was not quoted so far
 };
 
 std::optional<report> read_report(int fd) noexcept
@@ -83,7 +82,8 @@ const rawip::route *rawip::find(route_id id) const noexcept
 std::optional<route_id> rawip::open_route(const sp_address &peer) noexcept
 {
     if (!is_unicast(peer) || (peer.family == SP_FAMILY_IPV6 && !ipv6_)) {
-        failure_ = error::numbered(2025, "cannot send to this address", "it names no single IP host");
+        failure_ =
+            error::numbered(2025, "cannot send to this address", "it names no single IP host");
         return std::nullopt;
     }
     if (free_routes_.empty() && routes_.size() == routes_max) {
@@ -161,7 +161,8 @@ void rawip::refresh(route &r) noexcept
     r.packet_max = packet_bytes(hop->mtu, r.peer);
 }
 
-// A few routes per sweep: a change of the whole table must not stop the packets of thousands of peers.
+// A few routes per sweep: a change of the whole table must not stop the packets of thousands of
+// peers.
 void rawip::refresh_routes() noexcept
 {
     const auto now = nexthop_.generation();
@@ -224,7 +225,8 @@ void rawip::read_errors(int fd) noexcept
         const auto found = read_report(fd);
         if (!found)
             break;
-        // A raw socket hears of everybody's packets of this protocol; the quoted port says whose it was.
+        // A raw socket hears of everybody's packets of this protocol; the quoted port says whose it
+        // was.
         if (found->source_port && !ports_.contains(found->source_port))
             continue;
         on_icmp(found->peer, found->error.ee_origin, found->error.ee_type, found->error.ee_code);
@@ -236,15 +238,16 @@ void rawip::read_errors(int fd) noexcept
     (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length);
 }
 
-// "Protocol unreachable" comes from the host itself: it is up, and no raw socket of our protocol is open
-// there.
+// "Protocol unreachable" comes from the host itself: it is up, and no raw socket of our protocol is
+// open there.
 void rawip::on_icmp(const sp_address &peer, int origin, int type, int code) noexcept
 {
     if (origin == SO_EE_ORIGIN_ICMP && type == ICMP_DEST_UNREACH && code != ICMP_FRAG_NEEDED)
         fail(peer, code == ICMP_PROT_UNREACH ? errc::connection_refused : errc::unreachable);
     if (origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_DST_UNREACH)
         fail(peer, errc::unreachable);
-    if (origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_PARAM_PROB && code == ICMP6_PARAMPROB_NEXTHEADER)
+    if (origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_PARAM_PROB &&
+        code == ICMP6_PARAMPROB_NEXTHEADER)
         fail(peer, errc::connection_refused);
 }
 

@@ -10,10 +10,8 @@
 #include <fcntl.h>
 #include <string>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr std::uint16_t our_shard = 0;
 static_assert(SP_SHARDS == 1, "one engine serves all queues: every port leads to shard 0");
@@ -36,7 +34,8 @@ bool same_key(const sp_local_key &a, const sp_local_key &b) noexcept
 }
 
 // Ours from here on, if it is a map with the sizes of abi/maps.h.
-result<descriptor> keep(int fd, const char *name, std::uint32_t key_bytes, std::uint32_t value_bytes)
+result<descriptor> keep(int fd, const char *name, std::uint32_t key_bytes,
+                        std::uint32_t value_bytes)
 {
     bpf_map_info info{};
     std::uint32_t length = sizeof info;
@@ -78,8 +77,9 @@ result<void> steering::add_socket(unsigned queue, int xsk_fd)
 {
     const std::uint32_t key = queue * SP_SHARDS + our_shard;
     if (bpf_map_update_elem(xsks_.get(), &key, &xsk_fd, BPF_ANY) != 0)
-        return std::unexpected(error::numbered(
-            1025, "cannot steer queue " + std::to_string(queue) + " to its socket", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(1025, "cannot steer queue " + std::to_string(queue) + " to its socket",
+                            std::strerror(errno)));
     return {};
 }
 
@@ -88,8 +88,8 @@ result<void> steering::add_port(std::uint16_t port)
     const std::uint32_t key = port;
     const std::uint16_t value = our_shard + 1;
     if (bpf_map_update_elem(ports_.get(), &key, &value, BPF_ANY) != 0)
-        return std::unexpected(
-            error::numbered(1025, "cannot steer port " + std::to_string(port), std::strerror(errno)));
+        return std::unexpected(error::numbered(1025, "cannot steer port " + std::to_string(port),
+                                               std::strerror(errno)));
     served_.push_back(port);
     return {};
 }
@@ -105,7 +105,8 @@ void steering::remove_port(std::uint16_t port) noexcept
 
 bool steering::holds(const sp_local_key &key) const noexcept
 {
-    return std::ranges::any_of(held_, [&](const sp_local_key &held) { return same_key(held, key); });
+    return std::ranges::any_of(held_,
+                               [&](const sp_local_key &held) { return same_key(held, key); });
 }
 
 void steering::take(const sp_local_key &key)

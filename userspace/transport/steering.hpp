@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What a transport tells the XDP program through its maps: which ports have somebody behind AF_XDP, which
-// addresses are this host's, and which socket serves a queue. Everything that was put there is taken out
-// again when this goes; after a crash the entries stay, and the program then finds no socket and leaves the
-// packets to the kernel.
+// What a transport tells the XDP program through its maps: which ports have somebody behind AF_XDP,
+// which addresses are this host's, and which socket serves a queue. Everything that was put there
+// is taken out again when this goes; after a crash the entries stay, and the program then finds no
+// socket and leaves the packets to the kernel.
 //
-// sp_local counts owners without a lock: two processes that open or close at the same moment may count one
-// owner too few or too many. The first leaves packets to the kernel, the second is harmless.
+// sp_local counts owners without a lock: two processes that open or close at the same moment may
+// count one owner too few or too many. The first leaves packets to the kernel, the second is
+// harmless.
 #pragma once
 
 #include "sp/abi/maps.h"
@@ -18,8 +19,7 @@
 #include <span>
 #include <vector>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 // Descriptors of the maps of abi/maps.h, owned by whoever loaded them.
 struct steering_maps {
@@ -28,8 +28,7 @@ struct steering_maps {
     int local_fd = -1;
 };
 
-class steering
-{
+class steering {
 public:
     // Keeps descriptors of its own. Fails with SP1013 when the maps are not those of abi/maps.h.
     [[nodiscard]] static result<steering> open(const steering_maps &maps);
@@ -42,7 +41,8 @@ public:
     [[nodiscard]] result<void> add_socket(unsigned queue, int xsk_fd);
     [[nodiscard]] result<void> add_port(std::uint16_t port);
     void remove_port(std::uint16_t port) noexcept;
-    // From now on exactly these are our part of sp_local. What finds no room takes the kernel's path.
+    // From now on exactly these are our part of sp_local. What finds no room takes the kernel's
+    // path.
     void set_addresses(std::span<const sp_address> addresses) noexcept;
 
 private:

@@ -10,10 +10,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 std::string mebibytes(std::uint64_t bytes)
 {
@@ -53,12 +51,13 @@ void umem::unmapper::operator()(std::byte *area) const noexcept
 result<umem> umem::create(const umem_shape &shape)
 {
     const std::size_t bytes = std::size_t{shape.frame_bytes} * (shape.rx_frames + shape.tx_frames);
-    void *mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *mapped =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED)
         return std::unexpected(cannot_create(errno, bytes));
     area_ptr area(static_cast<std::byte *>(mapped), unmapper{bytes});
-    // A child must not share the pinned pages: the first write after fork() would move the parent to copies
-    // that the kernel does not know. Huge pages only spare TLB misses.
+    // A child must not share the pinned pages: the first write after fork() would move the parent
+    // to copies that the kernel does not know. Huge pages only spare TLB misses.
     (void)::madvise(mapped, bytes, MADV_DONTFORK);
     (void)::madvise(mapped, bytes, MADV_HUGEPAGE);
 
@@ -71,7 +70,8 @@ result<umem> umem::create(const umem_shape &shape)
     config.frame_size = shape.frame_bytes;
     config.frame_headroom = headroom;
     xsk_umem *handle = nullptr;
-    const int status = xsk_umem__create(&handle, mapped, bytes, &rings->fill, &rings->completion, &config);
+    const int status =
+        xsk_umem__create(&handle, mapped, bytes, &rings->fill, &rings->completion, &config);
     if (status != 0)
         return std::unexpected(cannot_create(-status, bytes));
     return umem(shape, std::move(area), std::move(rings), handle_ptr(handle));

@@ -55,14 +55,16 @@ error system_error(std::string what)
     if (number == EMFILE || number == ENFILE)
         return error::numbered(2009, std::move(what), std::strerror(number));
     if (number == EACCES || number == EPERM || number == EROFS)
-        return error::numbered(2022, std::move(what), std::strerror(number), "check the rights of the directory");
+        return error::numbered(2022, std::move(what), std::strerror(number),
+                               "check the rights of the directory");
     if (number == ENOENT || number == ENOTDIR)
-        return error::numbered(2026, std::move(what), std::strerror(number), "make the directory first");
+        return error::numbered(2026, std::move(what), std::strerror(number),
+                               "make the directory first");
     return error::numbered(2037, std::move(what), std::strerror(number));
 }
 
-// Does a live socket own the path? Asked with a stream socket: a datagram socket there answers EPROTOTYPE and never
-// notices; a file that nobody listens on answers ECONNREFUSED.
+// Does a live socket own the path? Asked with a stream socket: a datagram socket there answers
+// EPROTOTYPE and never notices; a file that nobody listens on answers ECONNREFUSED.
 enum class owner : std::uint8_t { none, stale, alive };
 
 owner owner_of(const unix_name &n) noexcept
@@ -78,11 +80,14 @@ owner owner_of(const unix_name &n) noexcept
     return errno == ECONNREFUSED ? owner::stale : owner::alive;
 }
 
-// Keeps two listeners that start together apart: held while the stale file is looked at and replaced.
+// Keeps two listeners that start together apart: held while the stale file is looked at and
+// replaced.
 descriptor lock_directory(const std::string &path)
 {
     const auto slash = path.rfind('/');
-    const std::string directory = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    const std::string directory = slash == std::string::npos ? "."
+                                  : slash == 0               ? "/"
+                                                             : path.substr(0, slash);
     descriptor lock(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (lock.get() >= 0)
         while (::flock(lock.get(), LOCK_EX) != 0 && errno == EINTR) {
@@ -93,17 +98,19 @@ descriptor lock_directory(const std::string &path)
 } // namespace
 
 unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stats)
-    : fd_(std::move(fd)), path_(std::move(path)), listens_(listens), stats_(&stats), scratch_(packet_bytes_max),
-      room_(new std::byte[batch * packet_bytes_max])
+    : fd_(std::move(fd)), path_(std::move(path)), listens_(listens), stats_(&stats),
+      scratch_(packet_bytes_max), room_(new std::byte[batch * packet_bytes_max])
 {
-    constexpr int buffer = 4 << 20; // what a queue of ten large packets needs; the kernel caps it by its own limit
+    constexpr int buffer =
+        4 << 20; // what a queue of ten large packets needs; the kernel caps it by its own limit
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 }
 
 unixgram::~unixgram()
 {
     struct ::stat status{};
-    if (fd_.get() >= 0 && listens_ && ::lstat(path_.c_str(), &status) == 0 && status.st_ino == inode_)
+    if (fd_.get() >= 0 && listens_ && ::lstat(path_.c_str(), &status) == 0 &&
+        status.st_ino == inode_)
         ::unlink(path_.c_str());
 }
 
@@ -118,19 +125,21 @@ result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counte
     const auto lock = lock_directory(path);
     switch (owner_of(*name)) {
     case owner::alive:
-        return std::unexpected(error::numbered(2002, path + " is in use", "a live socket or another file is there"));
+        return std::unexpected(
+            error::numbered(2002, path + " is in use", "a live socket or another file is there"));
     case owner::stale:
         ::unlink(path.c_str());
         break;
     case owner::none:
         break;
     }
-    // The rights of the socket become the file's, less the umask; then chmod gives back what that took.
+    // The rights of the socket become the file's, less the umask; then chmod gives back what that
+    // took.
     ::fchmod(fd.get(), mode & 0777);
     if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) != 0)
-        return std::unexpected(errno == EADDRINUSE
-                                   ? error::numbered(2002, path + " is in use", std::strerror(errno))
-                                   : system_error("cannot listen at " + path));
+        return std::unexpected(
+            errno == EADDRINUSE ? error::numbered(2002, path + " is in use", std::strerror(errno))
+                                : system_error("cannot listen at " + path));
     ::chmod(path.c_str(), mode & 0777);
     unixgram t(std::move(fd), path, true, stats);
     struct ::stat status{};
@@ -174,7 +183,8 @@ std::size_t unixgram::receive_batch() noexcept
         messages[i].msg_hdr.msg_namelen = listens_ ? sizeof names[i] : 0;
         // No room for control data: descriptors that somebody sends are never installed here.
     }
-    const int got = ::recvmmsg(fd_.get(), messages.data(), batch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
+    const int got =
+        ::recvmmsg(fd_.get(), messages.data(), batch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
     if (got <= 0)
         return 0;
     for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
@@ -184,8 +194,9 @@ std::size_t unixgram::receive_batch() noexcept
         from_[i] = listener_address();
         if (!listens_)
             continue;
-        const auto name_bytes = header.msg_namelen - std::min<std::size_t>(header.msg_namelen,
-                                                                           offsetof(sockaddr_un, sun_path));
+        const auto name_bytes =
+            header.msg_namelen -
+            std::min<std::size_t>(header.msg_namelen, offsetof(sockaddr_un, sun_path));
         if (name_bytes == autobind_bytes + 1 && names[i].sun_path[0] == 0) {
             from_[i].length = autobind_bytes;
             std::memcpy(from_[i].bytes, names[i].sun_path + 1, autobind_bytes);
@@ -205,8 +216,8 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
         return {};
     }
     const std::span<const std::byte> packet(room_.get() + i * packet_bytes_max, length_[i]);
-    if (sp_check_packet(packet.data(), packet.data() + packet.size(), static_cast<__u32>(packet.size())) !=
-        SP_SHAPE_SP) {
+    if (sp_check_packet(packet.data(), packet.data() + packet.size(),
+                        static_cast<__u32>(packet.size())) != SP_SHAPE_SP) {
         stats_->add(stat::unixgram_malformed);
         return {};
     }
@@ -221,7 +232,8 @@ bool unixgram::reach() noexcept
     const auto name = name_of(path_);
     if (::connect(fd_.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) == 0)
         return true;
-    fail(listener_address(), errno == EACCES || errno == EPERM ? errc::permission_denied : errc::connection_refused);
+    fail(listener_address(),
+         errno == EACCES || errno == EPERM ? errc::permission_denied : errc::connection_refused);
     return false;
 }
 
@@ -250,12 +262,14 @@ void unixgram::close_route(route_id id) noexcept
 
 // ---- sending ----
 
-unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std::byte> packet) noexcept
+unixgram::outcome unixgram::try_send(const sp_address &peer,
+                                     std::span<const std::byte> packet) noexcept
 {
     const auto to = name_of(peer);
-    const auto sent = listens_ ? ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                                          reinterpret_cast<const sockaddr *>(&to.name), to.length)
-                               : ::send(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    const auto sent =
+        listens_ ? ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+                            reinterpret_cast<const sockaddr *>(&to.name), to.length)
+                 : ::send(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent >= 0) {
         stats_->add(stat::unixgram_sent);
         return outcome::sent;

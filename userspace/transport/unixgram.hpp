@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Unix datagrams between processes of one host: a transport for whole packets, satisfying core::transport. The
-// listener is bound to a path, whose rights decide who may come; a dialer is bound to an abstract name that the kernel
-// chooses and connected to the path, so nothing of it stays behind and nobody else can write to it. The kernel keeps
-// order and loses nothing, but queues only about ten datagrams: what does not fit waits here, per route, bounded, and
-// holds back its own peer only.
+// Unix datagrams between processes of one host: a transport for whole packets, satisfying
+// core::transport. The listener is bound to a path, whose rights decide who may come; a dialer is
+// bound to an abstract name that the kernel chooses and connected to the path, so nothing of it
+// stays behind and nobody else can write to it. The kernel keeps order and loses nothing, but
+// queues only about ten datagrams: what does not fit waits here, per route, bounded, and holds back
+// its own peer only.
 //
-// This is where the introduction will hand over shared-memory rings (docs/architecture.md); until then, and where
-// memory cannot be shared, datagrams carry the messages.
+// This is where the introduction will hand over shared-memory rings (docs/architecture.md); until
+// then, and where memory cannot be shared, datagrams carry the messages.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -35,9 +36,10 @@ public:
     static constexpr std::size_t pending_max = 8;          // packets that wait for room, per route
     static constexpr std::size_t routes_max = 4096;
 
-    // Binds `path` with the rights of `mode`, in force before the name appears. A stale file is replaced, a live
-    // one is address_in_use and left alone. The file goes with the transport.
-    [[nodiscard]] static result<unixgram> listen(const std::string &path, unsigned mode, counters &stats);
+    // Binds `path` with the rights of `mode`, in force before the name appears. A stale file is
+    // replaced, a live one is address_in_use and left alone. The file goes with the transport.
+    [[nodiscard]] static result<unixgram> listen(const std::string &path, unsigned mode,
+                                                 counters &stats);
     // Reaches for `path` only when a route is opened, so the listener may come later.
     [[nodiscard]] static result<unixgram> dial(const std::string &path, counters &stats);
 
@@ -67,7 +69,10 @@ public:
     void submit(route_id route, std::size_t n) noexcept;
     void send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept;
     void flush() noexcept;
-    [[nodiscard]] bool stalled() const noexcept { return waiting_ > 0; } // only time tells when there is room again
+    [[nodiscard]] bool stalled() const noexcept
+    {
+        return waiting_ > 0;
+    } // only time tells when there is room again
     [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
     [[nodiscard]] std::size_t packet_max(route_id) const noexcept { return packet_bytes_max; }
     [[nodiscard]] std::string_view name(route_id) const noexcept { return "unixgram"; }
@@ -92,7 +97,8 @@ private:
     std::size_t receive_batch() noexcept;
     [[nodiscard]] std::span<const std::byte> take(std::size_t i) noexcept;
     [[nodiscard]] bool reach() noexcept;
-    [[nodiscard]] outcome try_send(const sp_address &peer, std::span<const std::byte> packet) noexcept;
+    [[nodiscard]] outcome try_send(const sp_address &peer,
+                                   std::span<const std::byte> packet) noexcept;
     void drain(route &r) noexcept;
     void fail(const sp_address &peer, errc why) noexcept;
 

@@ -17,7 +17,8 @@ result<waiter> waiter::open()
     descriptor epoll(::epoll_create1(EPOLL_CLOEXEC));
     descriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (epoll.get() < 0 || event.get() < 0)
-        return std::unexpected(error::numbered(2009, "cannot open an engine", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(2009, "cannot open an engine", std::strerror(errno)));
     waiter w(std::move(epoll), std::move(event));
     if (auto added = w.add(w.event_.get()); !added)
         return std::unexpected(added.error());
@@ -30,7 +31,8 @@ result<void> waiter::add(int fd)
     event.events = EPOLLIN;
     event.data.fd = fd;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
-        return std::unexpected(error::numbered(2037, "cannot watch a descriptor", std::strerror(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot watch a descriptor", std::strerror(errno)));
     return {};
 }
 
@@ -39,7 +41,8 @@ void waiter::remove(int fd) noexcept
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-bool waiter::sleep(std::chrono::steady_clock::time_point now, std::chrono::steady_clock::time_point until) noexcept
+bool waiter::sleep(std::chrono::steady_clock::time_point now,
+                   std::chrono::steady_clock::time_point until) noexcept
 {
     using namespace std::chrono;
     timespec left{};
@@ -49,11 +52,13 @@ bool waiter::sleep(std::chrono::steady_clock::time_point now, std::chrono::stead
         left = {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
     }
     std::array<epoll_event, 8> events;
-    const int n = ::epoll_pwait2(epoll_.get(), events.data(), events.size(), endless ? nullptr : &left, nullptr);
+    const int n = ::epoll_pwait2(epoll_.get(), events.data(), events.size(),
+                                 endless ? nullptr : &left, nullptr);
     for (int i = 0; i < n; ++i)
         if (events[static_cast<std::size_t>(i)].data.fd == event_.get()) {
             std::uint64_t count;
-            (void)!::read(event_.get(), &count, sizeof count); // our own descriptor, non-blocking: EAGAIN is nothing
+            (void)!::read(event_.get(), &count,
+                          sizeof count); // our own descriptor, non-blocking: EAGAIN is nothing
         }
     return n != 0;
 }

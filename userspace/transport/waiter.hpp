@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Where a driver sleeps: until a descriptor is readable, another thread calls wake(), or a moment has come. One thread
-// sleeps at a time; wake() may come from any thread and is remembered.
+// Where a driver sleeps: until a descriptor is readable, another thread calls wake(), or a moment
+// has come. One thread sleeps at a time; wake() may come from any thread and is remembered.
 #pragma once
 
 #include "sp/error.hpp"
@@ -19,13 +19,17 @@ public:
     void remove(int fd) noexcept;
 
     // True when something happened, false when `until` has come. instant::max(): no end.
-    bool sleep(std::chrono::steady_clock::time_point now, std::chrono::steady_clock::time_point until) noexcept;
+    bool sleep(std::chrono::steady_clock::time_point now,
+               std::chrono::steady_clock::time_point until) noexcept;
     void wake() noexcept;
 
     [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
 
 private:
-    waiter(descriptor epoll, descriptor event) noexcept : epoll_(std::move(epoll)), event_(std::move(event)) {}
+    waiter(descriptor epoll, descriptor event) noexcept
+        : epoll_(std::move(epoll)), event_(std::move(event))
+    {
+    }
 
     descriptor epoll_, event_;
 };

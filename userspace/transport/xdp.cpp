@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// See xdp.hpp. Here: opening, ports and the way of a packet out; what follows the kernel's changes is in
-// xdp_sweep.cpp.
+// See xdp.hpp. Here: opening, ports and the way of a packet out; what follows the kernel's changes
+// is in xdp_sweep.cpp.
 #include "userspace/transport/xdp.hpp"
 
 #include "userspace/transport/netns.hpp"
@@ -18,10 +18,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
 constexpr std::uint32_t small_frame = 2048, large_frame = 4096;
 constexpr std::uint32_t small_frame_mtu_max = 1500;
@@ -44,9 +42,10 @@ unsigned receive_queues(const std::string &interface) noexcept
 
 result<void> check(const xdp_options &options)
 {
-    if (!std::has_single_bit(options.frames) || options.frames < frames_min || options.frames > frames_max)
-        return std::unexpected(
-            error::numbered(2008, "frames is out of its range", "it is a power of two from 64 to 65536"));
+    if (!std::has_single_bit(options.frames) || options.frames < frames_min ||
+        options.frames > frames_max)
+        return std::unexpected(error::numbered(2008, "frames is out of its range",
+                                               "it is a power of two from 64 to 65536"));
     const unsigned found = ::if_nametoindex(options.interface.c_str());
     if (found == 0 || found != options.ifindex)
         return std::unexpected(error::numbered(1011, "no such interface: " + options.interface,
@@ -83,14 +82,16 @@ result<xdp> xdp::open(const xdp_options &options, counters &stats)
         return std::unexpected(kernel.error());
     const auto link = kernel->routing().link(options.ifindex);
     if (!link || !link->ethernet)
-        return std::unexpected(error::numbered(1025, {}, options.interface + " is not an Ethernet device"));
+        return std::unexpected(
+            error::numbered(1025, {}, options.interface + " is not an Ethernet device"));
     auto steer = steering::open(options.maps);
     if (!steer)
         return std::unexpected(steer.error());
     const unsigned queues = receive_queues(options.interface);
     if (queues > SP_QUEUES_MAX)
-        return std::unexpected(error::numbered(1025, options.interface + " has more than 64 receive queues",
-                                               {}, "ethtool -L " + options.interface + " combined 1"));
+        return std::unexpected(
+            error::numbered(1025, options.interface + " has more than 64 receive queues", {},
+                            "ethtool -L " + options.interface + " combined 1"));
     // The larger frame has room to spare; the smaller one fits the default limit of locked memory.
     auto frame_bytes = link->mtu > small_frame_mtu_max ? large_frame : small_frame;
     auto sockets = open_queues(options, frame_bytes, queues);
@@ -111,8 +112,8 @@ result<std::vector<xsk>> xdp::open_queues(const xdp_options &options, std::uint3
 {
     const auto mode = options.native ? options.zerocopy : zerocopy::off;
     if (!options.native && options.zerocopy == zerocopy::required)
-        return std::unexpected(error::numbered(1012, {}, "the XDP program does not run in the driver",
-                                               "sp xdp load IFACE -m native"));
+        return std::unexpected(error::numbered(
+            1012, {}, "the XDP program does not run in the driver", "sp xdp load IFACE -m native"));
     std::vector<xsk> opened;
     opened.reserve(queues);
     for (unsigned queue = 0; queue < queues; ++queue) {
@@ -145,13 +146,14 @@ result<void> xdp::adopt(std::vector<xsk> queues)
     return {};
 }
 
-// Adding a descriptor fails only for want of kernel memory, and then it is tried again before the next sleep.
+// Adding a descriptor fails only for want of kernel memory, and then it is tried again before the
+// next sleep.
 void xdp::arm() noexcept
 {
     if (armed_)
         return;
-    armed_ =
-        std::ranges::all_of(queues_, [this](const xsk &queue) { return watch(wake_.get(), queue.fd()); });
+    armed_ = std::ranges::all_of(
+        queues_, [this](const xsk &queue) { return watch(wake_.get(), queue.fd()); });
     if (!armed_)
         ignore_rings();
 }
@@ -166,7 +168,8 @@ void xdp::disarm() noexcept
 void xdp::ignore_rings() noexcept
 {
     for (const auto &queue : queues_)
-        (void)::epoll_ctl(wake_.get(), EPOLL_CTL_DEL, queue.fd(), nullptr); // ENOENT: it was not there
+        (void)::epoll_ctl(wake_.get(), EPOLL_CTL_DEL, queue.fd(),
+                          nullptr); // ENOENT: it was not there
 }
 
 // ---- ports

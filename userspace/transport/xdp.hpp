@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// SP packets through AF_XDP: one socket per receive queue of one interface, fed by the XDP program, and a
-// companion rawip for all that the rings cannot do: packets before the neighbour is known, to other
-// interfaces, to strangers, and whatever reaches the kernel because the program or a socket is not there. A
-// route uses the rings while the kernel's next hop lies on this interface and has a usable MAC; the change
-// from one way to the other happens in a full sweep and loses nothing.
+// SP packets through AF_XDP: one socket per receive queue of one interface, fed by the XDP program,
+// and a companion rawip for all that the rings cannot do: packets before the neighbour is known, to
+// other interfaces, to strangers, and whatever reaches the kernel because the program or a socket
+// is not there. A route uses the rings while the kernel's next hop lies on this interface and has a
+// usable MAC; the change from one way to the other happens in a full sweep and loses nothing.
 //
-// A hot sweep reads only the receive rings and makes no system call; only while packets take the kernel's way
-// does it look there too. A turn's packets leave by one sendto(). When the device goes, everything goes on
-// through the companion. All calls from one thread.
+// A hot sweep reads only the receive rings and makes no system call; only while packets take the
+// kernel's way does it look there too. A turn's packets leave by one sendto(). When the device
+// goes, everything goes on through the companion. All calls from one thread.
 #pragma once
 
 #include "sp/abi/names.hpp"
@@ -24,21 +24,21 @@
 #include <utility>
 #include <vector>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 struct xdp_options {
     std::string interface;
-    unsigned ifindex = 0; // of that interface, so that a new one of the same name is not taken for it
+    unsigned ifindex =
+        0; // of that interface, so that a new one of the same name is not taken for it
     steering_maps maps;
-    std::uint32_t frames = 4096; // per queue, half of them to receive into; a power of two from 64 to 65536
+    std::uint32_t frames =
+        4096; // per queue, half of them to receive into; a power of two from 64 to 65536
     transport::zerocopy zerocopy = transport::zerocopy::automatic;
     bool native = true; // the program runs in the driver; without that nothing is zero-copy
     rawip_options kernel;
 };
 
-class xdp
-{
+class xdp {
 public:
     // The program must be attached already: some drivers arm their queues only then.
     [[nodiscard]] static result<xdp> open(const xdp_options &options, counters &stats);
@@ -82,15 +82,18 @@ public:
     [[nodiscard]] std::size_t packet_max(route_id id) const noexcept;
     [[nodiscard]] std::string_view name(route_id id) const noexcept;
     [[nodiscard]] bool certain() const noexcept { return false; }
-    // Tells of packets in the rings only while armed, as it is after open(). The kernel pays for an armed
-    // descriptor with each packet, in the sender's time: 0.1 to 0.2 us of a round trip (measured, veth). So a
-    // driver that polls may disarm, if it arms before it sleeps; what came in between makes the descriptor
-    // readable at once.
+    // Tells of packets in the rings only while armed, as it is after open(). The kernel pays for an
+    // armed descriptor with each packet, in the sender's time: 0.1 to 0.2 us of a round trip
+    // (measured, veth). So a driver that polls may disarm, if it arms before it sleeps; what came
+    // in between makes the descriptor readable at once.
     [[nodiscard]] int wake_fd() const noexcept { return wake_.get(); }
     void arm() noexcept;
     void disarm() noexcept;
     // Only time tells when the system takes what is left.
-    [[nodiscard]] bool stalled() const noexcept { return kernel_.stalled() || (kick_owed_ && !link_down_); }
+    [[nodiscard]] bool stalled() const noexcept
+    {
+        return kernel_.stalled() || (kick_owed_ && !link_down_);
+    }
 
     [[nodiscard]] const error &failure() const noexcept { return kernel_.failure(); }
     [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
@@ -102,7 +105,8 @@ public:
     [[nodiscard]] bool accelerated() const noexcept { return !queues_.empty(); }
 
 private:
-    // Statistics, neighbours in use and whether the kernel's way is in use are looked at this often.
+    // Statistics, neighbours in use and whether the kernel's way is in use are looked at this
+    // often.
     static constexpr std::int64_t tick_ns = 100'000'000;
     static constexpr int ticks_per_neighbour_check = 10;
     static constexpr std::size_t neighbours_per_check = 64;
@@ -131,24 +135,27 @@ private:
             [&](std::span<const std::byte> frame) {
                 sp_parsed parsed;
                 const auto *begin = frame.data();
-                if (sp_parse_frame(begin, begin + frame.size(), protocol_, 0, &parsed) != SP_SHAPE_SP)
+                if (sp_parse_frame(begin, begin + frame.size(), protocol_, 0, &parsed) !=
+                    SP_SHAPE_SP)
                     return stats_->add(stat::xsk_bad_length);
                 ++good;
                 const auto from = meet(parsed);
-                sink(from, std::span(reinterpret_cast<const std::byte *>(parsed.header), parsed.length));
+                sink(from,
+                     std::span(reinterpret_cast<const std::byte *>(parsed.header), parsed.length));
             },
             n, *stats_);
         if (good)
             stats_->add(stat::xsk_received, good);
         return good;
     }
-    // The sender's address; also remembers where it reached us. Peers come in runs, so most packets change
-    // nothing.
+    // The sender's address; also remembers where it reached us. Peers come in runs, so most packets
+    // change nothing.
     sp_address meet(const sp_parsed &parsed) noexcept
     {
         const bool v4 = parsed.family == 4;
         const auto from = v4 ? ipv4_address(parsed.source) : ipv6_address(parsed.source, ifindex_);
-        const auto at = v4 ? ipv4_address(parsed.destination) : ipv6_address(parsed.destination, ifindex_);
+        const auto at =
+            v4 ? ipv4_address(parsed.destination) : ipv6_address(parsed.destination, ifindex_);
         if (!same(from, last_.peer) || !same(at, last_.at)) {
             last_ = {from, at};
             kernel_.heard(from, at);
@@ -156,8 +163,8 @@ private:
         return from;
     }
 
-    [[nodiscard]] static result<std::vector<xsk>> open_queues(const xdp_options &options,
-                                                              std::uint32_t frame_bytes, unsigned queues);
+    [[nodiscard]] static result<std::vector<xsk>>
+    open_queues(const xdp_options &options, std::uint32_t frame_bytes, unsigned queues);
     [[nodiscard]] result<void> adopt(std::vector<xsk> queues);
     void note_kernel(std::size_t packets) noexcept
     {

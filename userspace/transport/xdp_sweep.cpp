@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the AF_XDP transport does off the hot path: following the kernel's routes, neighbours, addresses and
-// links, and reading statistics. See xdp.hpp.
+// What the AF_XDP transport does off the hot path: following the kernel's routes, neighbours,
+// addresses and links, and reading statistics. See xdp.hpp.
 #include "userspace/transport/xdp.hpp"
 
 #include <algorithm>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 void xdp::after_full_sweep(std::int64_t now_ns) noexcept
 {
@@ -80,7 +79,8 @@ void xdp::rebuild(route &r) noexcept
     r.packet_max = std::min({r.packet_max, received, sent});
     if (queues_.empty() || !hop->link.up || !hop->to || hop->source.family == SP_FAMILY_NONE)
         return;
-    r.headers = header_template(hop->source, kernel_.peer(r.kernel), hop->link.mac, hop->to->mac, protocol_);
+    r.headers = header_template(hop->source, kernel_.peer(r.kernel), hop->link.mac, hop->to->mac,
+                                protocol_);
     r.direct = true;
 }
 
@@ -100,8 +100,8 @@ void xdp::tick() noexcept
         keep_neighbours();
 }
 
-// The kernel does not see what goes through the rings: without a word from us it would let a neighbour that
-// is in use grow stale and drop it.
+// The kernel does not see what goes through the rings: without a word from us it would let a
+// neighbour that is in use grow stale and drop it.
 void xdp::keep_neighbours() noexcept
 {
     std::size_t told = 0;

@@ -10,17 +10,16 @@
 #include <linux/if_xdp.h>
 #include <sys/socket.h>
 
-namespace sp::transport
-{
-namespace
-{
+namespace sp::transport {
+namespace {
 
-// A queue stays taken for 12 to 25 ms after its owner has gone (measured): the kernel frees it later.
+// A queue stays taken for 12 to 25 ms after its owner has gone (measured): the kernel frees it
+// later.
 constexpr int busy_retries = 250;
 constexpr timespec busy_pause{0, 1'000'000};
 
-// A kernel from 6.17 sends more than 32 packets of a copying socket in one call when asked to; not in every
-// header.
+// A kernel from 6.17 sends more than 32 packets of a copying socket in one call when asked to; not
+// in every header.
 constexpr int max_tx_budget_option = 9;
 
 error cannot_bind(const xsk::place &where, int why)
@@ -37,7 +36,8 @@ error cannot_bind(const xsk::place &where, int why)
         return error::numbered(1011, "no such interface: " + where.interface);
     case ENOBUFS:
     case ENOMEM:
-        return error::numbered(1009, "not enough memory for the rings of " + queue, std::strerror(why));
+        return error::numbered(1009, "not enough memory for the rings of " + queue,
+                               std::strerror(why));
     default:
         return error::numbered(1025, "cannot bind AF_XDP to " + queue, std::strerror(why));
     }
@@ -61,18 +61,20 @@ xsk::xsk(umem memory, std::unique_ptr<ring_pair> rings, socket_ptr socket)
 }
 
 // Returns 0 or the kernel's errno; an EBUSY is retried while it may pass.
-int xsk::try_bind(const place &where, umem &memory, ring_pair &rings, std::uint16_t mode, socket_ptr &socket)
+int xsk::try_bind(const place &where, umem &memory, ring_pair &rings, std::uint16_t mode,
+                  socket_ptr &socket)
 {
     xsk_socket_config config{};
-    config.rx_size = memory.shape().rx_frames / 2; // the other half is in FILL whatever the reader does
+    config.rx_size =
+        memory.shape().rx_frames / 2; // the other half is in FILL whatever the reader does
     config.tx_size = memory.shape().tx_frames;
     config.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD;
     config.bind_flags = static_cast<std::uint16_t>(XDP_USE_NEED_WAKEUP | mode);
     auto *tx = memory.shape().tx_frames ? &rings.tx : nullptr;
     for (int attempt = 0;; ++attempt) {
         xsk_socket *made = nullptr;
-        const int status = xsk_socket__create(&made, where.interface.c_str(), where.queue, memory.handle(),
-                                              &rings.rx, tx, &config);
+        const int status = xsk_socket__create(&made, where.interface.c_str(), where.queue,
+                                              memory.handle(), &rings.rx, tx, &config);
         if (status == 0) {
             socket.reset(made);
             return 0;
@@ -91,8 +93,8 @@ result<xsk> xsk::open(const place &where, umem memory, zerocopy mode)
     if (mode != zerocopy::off)
         status = try_bind(where, memory, *rings, XDP_ZEROCOPY, socket);
     if (mode == zerocopy::required && refuses_zero_copy(status))
-        return std::unexpected(
-            error::numbered(1012, "zero-copy is refused on " + where.interface, std::strerror(status)));
+        return std::unexpected(error::numbered(1012, "zero-copy is refused on " + where.interface,
+                                               std::strerror(status)));
     if (mode != zerocopy::required && refuses_zero_copy(status))
         status = try_bind(where, memory, *rings, XDP_COPY, socket);
     if (status != 0)
@@ -130,7 +132,8 @@ xsk::kicked xsk::kick() noexcept
     }
     if (!xsk_ring_prod__needs_wakeup(&tx))
         return kicked::done;
-    // Each call that sends less than all has moved the ring, or the loop ends: it is bounded by the frames.
+    // Each call that sends less than all has moved the ring, or the loop ends: it is bounded by the
+    // frames.
     for (std::uint32_t room = xsk_prod_nb_free(&tx, tx.size);;) {
         if (::sendto(fd(), nullptr, 0, MSG_DONTWAIT, nullptr, 0) >= 0)
             return kicked::done;
@@ -154,7 +157,8 @@ void xsk::reap() noexcept
     for (std::uint32_t i = 0; i < done; ++i) {
         const std::uint64_t address = *xsk_ring_cons__comp_addr(&completion, first + i);
         // The kernel echoes what was submitted; what was not ours is not taken.
-        if (address >= rx_bytes_ && address < memory_.bytes() && free_count_ < memory_.shape().tx_frames)
+        if (address >= rx_bytes_ && address < memory_.bytes() &&
+            free_count_ < memory_.shape().tx_frames)
             free_[free_count_++] = frame_of(address);
     }
     xsk_ring_cons__release(&completion, done);

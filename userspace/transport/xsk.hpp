@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// One AF_XDP socket on one receive queue, with its packet memory: Ethernet frames in, Ethernet frames out.
-// All ring work is done by the functions of libxdp, barriers included. A received frame is lent to the caller
-// until it returns and then goes back to the FILL ring, so that ring holds at least half of the frames at any
-// time; a frame to send comes back through the COMPLETION ring. No descriptor from the kernel or the driver
-// is believed.
+// One AF_XDP socket on one receive queue, with its packet memory: Ethernet frames in, Ethernet
+// frames out. All ring work is done by the functions of libxdp, barriers included. A received frame
+// is lent to the caller until it returns and then goes back to the FILL ring, so that ring holds at
+// least half of the frames at any time; a frame to send comes back through the COMPLETION ring. No
+// descriptor from the kernel or the driver is believed.
 //
 // One thread. Nothing is allocated and nothing waits after open().
 #pragma once
@@ -21,13 +21,11 @@
 #include <string>
 #include <xdp/xsk.h>
 
-namespace sp::transport
-{
+namespace sp::transport {
 
 enum class zerocopy : std::uint8_t { automatic, required, off };
 
-class xsk
-{
+class xsk {
 public:
     struct place {
         std::string interface;
@@ -43,14 +41,15 @@ public:
         std::uint64_t rx_ring_full = 0;
     };
 
-    // In the network namespace of the calling thread. Waits up to 250 ms for a queue whose last owner has
-    // just gone.
+    // In the network namespace of the calling thread. Waits up to 250 ms for a queue whose last
+    // owner has just gone.
     [[nodiscard]] static result<xsk> open(const place &where, umem memory, zerocopy mode);
 
     [[nodiscard]] int fd() const noexcept { return xsk_socket__fd(socket_.get()); }
     [[nodiscard]] bool zero_copy() const noexcept { return zero_copy_; }
 
-    // Lends at most `n` frames to `use(std::span<const std::byte>)`, one after the other. Returns how many.
+    // Lends at most `n` frames to `use(std::span<const std::byte>)`, one after the other. Returns
+    // how many.
     template <class Use>
     std::size_t receive(Use &&use, std::size_t n, counters &stats) noexcept
     {
@@ -83,8 +82,8 @@ public:
         return lent;
     }
 
-    // Where to write one SP packet of at most tx_bytes_max(); room for headers lies before it. Null: all
-    // frames are with the kernel. A reservation stands until submit() uses it.
+    // Where to write one SP packet of at most tx_bytes_max(); room for headers lies before it.
+    // Null: all frames are with the kernel. A reservation stands until submit() uses it.
     [[nodiscard]] std::byte *reserve() noexcept
     {
         if (reserved_ == no_frame) {
@@ -119,8 +118,8 @@ public:
 
     [[nodiscard]] std::uint32_t queued() const noexcept { return queued_; }
 
-    // Shows the kernel what was queued and makes it send: one system call, more only if it takes less than
-    // all.
+    // Shows the kernel what was queued and makes it send: one system call, more only if it takes
+    // less than all.
     [[nodiscard]] kicked kick() noexcept;
 
     // Takes back what has been sent.
@@ -150,14 +149,15 @@ private:
     using socket_ptr = std::unique_ptr<xsk_socket, deleter>;
 
     xsk(umem memory, std::unique_ptr<ring_pair> rings, socket_ptr socket);
-    [[nodiscard]] static int try_bind(const place &where, umem &memory, ring_pair &rings, std::uint16_t mode,
-                                      socket_ptr &socket);
+    [[nodiscard]] static int try_bind(const place &where, umem &memory, ring_pair &rings,
+                                      std::uint16_t mode, socket_ptr &socket);
     [[nodiscard]] std::uint64_t frame_of(std::uint64_t address) const noexcept
     {
         return address & ~std::uint64_t{memory_.shape().frame_bytes - 1};
     }
-    // The sender's CPU has just written the packet. Asking for its first lines together, instead of one after the
-    // other as they are parsed and summed, saves about 0.1 us for a small packet (measured, veth).
+    // The sender's CPU has just written the packet. Asking for its first lines together, instead of
+    // one after the other as they are parsed and summed, saves about 0.1 us for a small packet
+    // (measured, veth).
     static void fetch(const std::byte *packet, std::size_t size) noexcept
     {
         constexpr std::size_t line = 64, lines_max = 4;
@@ -172,7 +172,8 @@ private:
                (descriptor.addr & (memory_.shape().frame_bytes - 1)) + descriptor.len <=
                    memory_.shape().frame_bytes;
     }
-    // The FILL ring has twice as many slots as there are frames to receive into, so the slots are there.
+    // The FILL ring has twice as many slots as there are frames to receive into, so the slots are
+    // there.
     void give_back(std::span<const std::uint64_t> frames) noexcept
     {
         std::uint32_t slot = 0;

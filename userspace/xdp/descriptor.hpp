@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A file descriptor with one owner, and the five maps of the program as a set of them. Nothing here fails:
-// what close() reports is not asked, since none of these descriptors carries unwritten data.
+// A file descriptor with one owner, and the five maps of the program as a set of them. Nothing here
+// fails: what close() reports is not asked, since none of these descriptors carries unwritten data.
 #pragma once
 
 #include <array>
@@ -11,11 +11,9 @@
 #include <unistd.h>
 #include <utility>
 
-namespace sp::xdp
-{
+namespace sp::xdp {
 
-class descriptor
-{
+class descriptor {
 public:
     descriptor() noexcept = default;
     explicit descriptor(int fd) noexcept : fd_(fd) {}
@@ -48,11 +46,13 @@ private:
 enum class map : std::uint8_t { config, stats, ports, local, xsks };
 inline constexpr std::array map_names{"sp_config", "sp_stats", "sp_ports", "sp_local", "sp_xsks"};
 
-class map_set
-{
+class map_set {
 public:
     descriptor &operator[](map which) noexcept { return fds_[static_cast<std::size_t>(which)]; }
-    [[nodiscard]] int fd(map which) const noexcept { return fds_[static_cast<std::size_t>(which)].get(); }
+    [[nodiscard]] int fd(map which) const noexcept
+    {
+        return fds_[static_cast<std::size_t>(which)].get();
+    }
 
 private:
     std::array<descriptor, map_names.size()> fds_;

@@ -17,10 +17,8 @@
 #include <numeric>
 #include <ranges>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 // How many letters must change to make one name of the other.
 std::size_t distance(std::string_view a, std::string_view b)
@@ -50,7 +48,8 @@ error no_device(std::string_view name)
     if (!there.empty() && distance(there.front().name, name) <= 2)
         fix = "did you mean " + there.front().name + "? ip link shows what there is";
     return error::numbered(1011, "no such interface: " + std::string(name),
-                           "this network namespace has:" + (names.empty() ? " none" : names), std::move(fix));
+                           "this network namespace has:" + (names.empty() ? " none" : names),
+                           std::move(fix));
 }
 
 struct netlink_facts {
@@ -112,8 +111,8 @@ std::optional<netlink_facts> ask_netlink(unsigned ifindex)
         mnl_socket_sendto(socket, request, request->nlmsg_len) >= 0) {
         const auto n = mnl_socket_recvfrom(socket, space, sizeof space);
         facts.emplace();
-        if (n <= 0 || mnl_cb_run(space, static_cast<std::size_t>(n), 0, mnl_socket_get_portid(socket),
-                                 read_link, &*facts) < MNL_CB_STOP)
+        if (n <= 0 || mnl_cb_run(space, static_cast<std::size_t>(n), 0,
+                                 mnl_socket_get_portid(socket), read_link, &*facts) < MNL_CB_STOP)
             facts.reset();
     }
     mnl_socket_close(socket);
@@ -234,11 +233,13 @@ std::optional<link_facts> describe_link(int fd)
 std::optional<int> holder_of(std::uint32_t program_id)
 {
     std::error_code gone;
-    for (std::filesystem::directory_iterator one("/proc", gone), end; one != end; one.increment(gone)) {
+    for (std::filesystem::directory_iterator one("/proc", gone), end; one != end;
+         one.increment(gone)) {
         const auto name = one->path().filename().native();
         int pid = 0;
         const auto [last, bad] = std::from_chars(name.data(), name.data() + name.size(), pid);
-        if (bad == std::errc{} && last == name.data() + name.size() && process_holds(one->path(), program_id))
+        if (bad == std::errc{} && last == name.data() + name.size() &&
+            process_holds(one->path(), program_id))
             return pid;
     }
     return std::nullopt;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What the kernel tells about interfaces and the XDP programs on them, in the network namespace of the
-// calling thread. Values only: a device may be gone the moment after.
+// What the kernel tells about interfaces and the XDP programs on them, in the network namespace of
+// the calling thread. Values only: a device may be gone the moment after.
 #pragma once
 
 #include "sp/error.hpp"
@@ -13,8 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sp::xdp
-{
+namespace sp::xdp {
 
 struct device {
     std::string name;
@@ -24,7 +23,8 @@ struct device {
 // SP1011, with the names that are nearest.
 [[nodiscard]] result<device> find_device(std::string_view name);
 
-// The other end of a veth pair. `name` is empty and `mtu` 0 when it is in another network namespace.
+// The other end of a veth pair. `name` is empty and `mtu` 0 when it is in another network
+// namespace.
 struct veth_peer {
     std::string name;
     unsigned mtu = 0;

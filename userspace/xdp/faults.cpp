@@ -13,10 +13,8 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 // Bit i of the effective set of the calling thread; 0 when it cannot be read.
 std::uint64_t effective_capabilities()
@@ -56,7 +54,8 @@ std::string utc(std::uint64_t boottime_ns)
     timespec now{}, up{};
     ::clock_gettime(CLOCK_REALTIME, &now);
     ::clock_gettime(CLOCK_BOOTTIME, &up);
-    const auto then = now.tv_sec - up.tv_sec + static_cast<std::time_t>(boottime_ns / 1'000'000'000);
+    const auto then =
+        now.tv_sec - up.tv_sec + static_cast<std::time_t>(boottime_ns / 1'000'000'000);
     std::tm parts{};
     char space[32];
     ::gmtime_r(&then, &parts);
@@ -65,7 +64,8 @@ std::string utc(std::uint64_t boottime_ns)
 
 std::string kernel_says(std::string_view message, int code)
 {
-    return message.empty() ? errno_words(code) : std::string(message) + " (" + errno_name(code) + ')';
+    return message.empty() ? errno_words(code)
+                           : std::string(message) + " (" + errno_name(code) + ')';
 }
 
 error mode_fault(int code, const device &where, mode how, std::string_view message)
@@ -77,9 +77,9 @@ error mode_fault(int code, const device &where, mode how, std::string_view messa
         fix += ", or: ethtool -K " + where.name + " lro off";
     else if (message.contains("GRO_HW"))
         fix += ", or: ethtool -K " + where.name + " rx-gro-hw off";
-    return error::numbered(1003,
-                           "cannot attach to " + where.name + " in " + std::string(name_of(how)) + " mode",
-                           kernel_says(message, code), std::move(fix));
+    return error::numbered(
+        1003, "cannot attach to " + where.name + " in " + std::string(name_of(how)) + " mode",
+        kernel_says(message, code), std::move(fix));
 }
 
 error veth_fault(int code, const device &where, std::string_view message)
@@ -125,18 +125,18 @@ error load_fault(int code, std::string_view words)
     if (code == EPERM || code == EACCES) {
         const auto missing = missing_capabilities();
         if (!missing.empty() || code == EPERM)
-            return error::numbered(1002, {},
-                                   "CAP_BPF and CAP_NET_ADMIN are required for bpf(); " +
-                                       (missing.empty()
-                                            ? "this process has both, yet the kernel refuses: a seccomp "
-                                              "filter, a lockdown or a user namespace"
-                                            : "this process lacks " + missing) +
-                                       "; " + errno_words(code));
+            return error::numbered(
+                1002, {},
+                "CAP_BPF and CAP_NET_ADMIN are required for bpf(); " +
+                    (missing.empty() ? "this process has both, yet the kernel refuses: a seccomp "
+                                       "filter, a lockdown or a user namespace"
+                                     : "this process lacks " + missing) +
+                    "; " + errno_words(code));
     }
     const auto release = running_release();
     if (too_old(release))
-        return error::numbered(1004, {},
-                               "this is Linux " + release + ", sp needs 5.15; " + errno_words(code));
+        return error::numbered(
+            1004, {}, "this is Linux " + release + ", sp needs 5.15; " + errno_words(code));
     if (code == ENOMEM || code == ENOSPC || code == EMFILE || code == ENFILE)
         return error::numbered(2037, "cannot load the XDP program", errno_words(code));
     return error::numbered(9001, "the kernel refuses the XDP program of this sp",
@@ -170,7 +170,8 @@ error occupied_fault(const device &where, std::string_view kernel_message)
     std::string fix;
     if (const auto other = attached_to(where.ifindex)) {
         const auto facts = describe_program_id(other->program_id);
-        why = "program " + (facts ? '"' + facts->name + '"' : "with a name that this process may not see") +
+        why = "program " +
+              (facts ? '"' + facts->name + '"' : "with a name that this process may not see") +
               ", id " + std::to_string(other->program_id);
         if (facts)
             why += ", tag " + facts->tag + ", loaded " + utc(facts->loaded_at);
@@ -195,8 +196,8 @@ error pin_fault(int code, std::string_view doing, std::string_view path)
         fix = "run as root, or as a member of the group sp";
     else if (path.starts_with("/sys/fs/bpf"))
         fix = "ip netns exec hides /sys/fs/bpf: use nsenter --net=FILE";
-    return error::numbered(1010, "cannot " + std::string(doing) + ' ' + std::string(path), errno_words(code),
-                           std::move(fix));
+    return error::numbered(1010, "cannot " + std::string(doing) + ' ' + std::string(path),
+                           errno_words(code), std::move(fix));
 }
 
 } // namespace sp::xdp

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Loading for good, replacing in place, unloading. The order of steps is such that a failure at any of them
-// leaves what was there: pins are made beside the old ones, the link is updated, and only then do the names
-// change.
+// Loading for good, replacing in place, unloading. The order of steps is such that a failure at any
+// of them leaves what was there: pins are made beside the old ones, the link is updated, and only
+// then do the names change.
 #include "userspace/xdp/device.hpp"
 #include "userspace/xdp/faults.hpp"
 #include "userspace/xdp/pins.hpp"
@@ -14,12 +14,11 @@
 #include <cerrno>
 #include <sys/stat.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
-load_report report_of(load_outcome outcome, const device &where, mode attached, const program &loaded)
+load_report report_of(load_outcome outcome, const device &where, mode attached,
+                      const program &loaded)
 {
     return {outcome, where.name, where.ifindex,       attached, loaded.id, loaded.tag,
             {},      {},         loaded.counters_kept};
@@ -38,8 +37,8 @@ error other_version(const device &where, std::string why)
 }
 
 // Why what is pinned is not what these options ask for; empty when it is.
-std::string difference(const pinned &present, const std::optional<sp_config> &config, const program &wanted,
-                       const load_options &options)
+std::string difference(const pinned &present, const std::optional<sp_config> &config,
+                       const program &wanted, const load_options &options)
 {
     if (!config || config->layout != SP_MAP_LAYOUT)
         return "its maps have layout " + (config ? std::to_string(config->layout) : "unknown") +
@@ -50,8 +49,8 @@ std::string difference(const pinned &present, const std::optional<sp_config> &co
     if (!wanted.counters_kept)
         return "its counters have another form";
     if (!same_options(*config, options))
-        return "it has other options: protocol " + std::to_string(config->protocol) + ", UDP port " +
-               std::to_string(SP_BE16(config->udp_port)) + ", a miss " +
+        return "it has other options: protocol " + std::to_string(config->protocol) +
+               ", UDP port " + std::to_string(SP_BE16(config->udp_port)) + ", a miss " +
                (config->miss_drops ? "drops" : "passes");
     return {};
 }
@@ -66,7 +65,8 @@ result<load_report> verify(const device &where, const load_options &options)
     return report_of(load_outcome::verified, where, options.how, *loaded);
 }
 
-result<load_report> load_fresh(const device &where, const std::string &directory, const load_options &options)
+result<load_report> load_fresh(const device &where, const std::string &directory,
+                               const load_options &options)
 {
     const auto loaded = load_program(options);
     if (!loaded)
@@ -85,13 +85,14 @@ result<load_report> load_fresh(const device &where, const std::string &directory
     return report;
 }
 
-result<> replace_in_place(const pinned &present, const program &loaded, const std::string &directory,
-                          const load_options &options)
+result<> replace_in_place(const pinned &present, const program &loaded,
+                          const std::string &directory, const load_options &options)
 {
     const auto staged = stage(directory, loaded);
     if (!staged)
         return std::unexpected(staged.error());
-    if (const int failed = bpf_link_update(present.link.get(), loaded.fd.get(), nullptr); failed < 0) {
+    if (const int failed = bpf_link_update(present.link.get(), loaded.fd.get(), nullptr);
+        failed < 0) {
         const auto removed = remove_pins(*staged);
         return std::unexpected(removed ? load_fault(-failed, {}) : removed.error());
     }
@@ -100,8 +101,8 @@ result<> replace_in_place(const pinned &present, const program &loaded, const st
     return publish(*staged, directory, present.link.get());
 }
 
-result<load_report> load_over(const device &where, const pinned &present, const std::string &directory,
-                              const load_options &options)
+result<load_report> load_over(const device &where, const pinned &present,
+                              const std::string &directory, const load_options &options)
 {
     const auto runs = attached_to(where.ifindex);
     if (!runs)
@@ -111,8 +112,9 @@ result<load_report> load_over(const device &where, const pinned &present, const 
                                                "the program on " + where.name + " is loaded in " +
                                                    std::string(name_of(runs->where)) + " mode",
                                                "an attached program keeps its mode",
-                                               "sp xdp unload " + where.name + ", then sp xdp load " +
-                                                   where.name + " -m " + std::string(name_of(options.how))));
+                                               "sp xdp unload " + where.name +
+                                                   ", then sp xdp load " + where.name + " -m " +
+                                                   std::string(name_of(options.how))));
     const auto config = read_config(present.maps.fd(map::config));
     const bool same_layout = config && config->layout == SP_MAP_LAYOUT;
     const auto loaded = load_program(options, same_layout ? &present.maps : nullptr);
@@ -171,8 +173,8 @@ result<bool> unload(std::string_view interface, std::string_view pin_root)
         if (*present) {
             // Another process may have the link open too: detaching does not wait for it.
             if (const int failed = bpf_link_detach((*present)->link.get()); failed < 0)
-                return std::unexpected(
-                    error::numbered(2037, "cannot detach from " + where->name, errno_words(-failed)));
+                return std::unexpected(error::numbered(2037, "cannot detach from " + where->name,
+                                                       errno_words(-failed)));
             if (const auto removed = remove_pins(directory); !removed)
                 return std::unexpected(removed.error());
             return true;

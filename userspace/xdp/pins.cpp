@@ -19,10 +19,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 namespace fs = std::filesystem;
 
@@ -37,10 +35,10 @@ std::optional<ino_t> inode(const char *path)
     return ::stat(path, &facts) == 0 ? std::optional(facts.st_ino) : std::nullopt;
 }
 
-// Is this the network namespace that the machine booted with? From Linux 6.18 on its inode number is fixed;
-// before, namespaces were numbered from 1 in the order they were made (SO_NETNS_COOKIE). Comparing with
-// /proc/1/ns/net would need the right to trace process 1: root and a member of the group sp would look for
-// the same pins in two places.
+// Is this the network namespace that the machine booted with? From Linux 6.18 on its inode number
+// is fixed; before, namespaces were numbered from 1 in the order they were made (SO_NETNS_COOKIE).
+// Comparing with /proc/1/ns/net would need the right to trace process 1: root and a member of the
+// group sp would look for the same pins in two places.
 bool in_first_netns(ino_t own)
 {
     constexpr ino_t first_inode = 0xeffffff9;
@@ -109,8 +107,8 @@ result<> prepare_root(const std::string &root)
     return {};
 }
 
-// A pinned object, or the errno that denied it, negative. Links can only be opened for writing, the rest also
-// without.
+// A pinned object, or the errno that denied it, negative. Links can only be opened for writing, the
+// rest also without.
 int open_pin(const std::string &path, std::uint32_t flags)
 {
     libbpf_options<struct bpf_obj_get_opts> options;
@@ -213,7 +211,8 @@ result<std::string> stage(const std::string &directory, const program &loaded)
     for (const auto &folder : {fresh, fresh + "/maps"})
         if (::mkdir(folder.c_str(), root_mode) < 0 || !share(folder, root_mode))
             return fail(folder);
-    if (bpf_obj_pin(loaded.fd.get(), (fresh + "/prog").c_str()) < 0 || !share(fresh + "/prog", program_mode))
+    if (bpf_obj_pin(loaded.fd.get(), (fresh + "/prog").c_str()) < 0 ||
+        !share(fresh + "/prog", program_mode))
         return fail(fresh + "/prog");
     for (const auto which : every_map) {
         const auto path = fresh + "/maps/" + name_of(which);

@@ -24,10 +24,8 @@
 #include "sp_steer.skel.h"
 #pragma GCC diagnostic pop
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 using skeleton = std::unique_ptr<sp_steer, decltype([](sp_steer *one) { sp_steer__destroy(one); })>;
 
@@ -41,8 +39,10 @@ bool same_shape(const bpf_map *wanted, int fd)
     bpf_map_info info{};
     std::uint32_t size = sizeof info;
     return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(wanted) &&
-           info.key_size == bpf_map__key_size(wanted) && info.value_size == bpf_map__value_size(wanted) &&
-           info.max_entries == bpf_map__max_entries(wanted) && info.map_flags == bpf_map__map_flags(wanted);
+           info.key_size == bpf_map__key_size(wanted) &&
+           info.value_size == bpf_map__value_size(wanted) &&
+           info.max_entries == bpf_map__max_entries(wanted) &&
+           info.map_flags == bpf_map__map_flags(wanted);
 }
 
 // Takes over what fits; the answer has a bit for each map that did.
@@ -52,7 +52,8 @@ result<unsigned> take_over(const sp_steer &object, const map_set &reused)
     for (const auto which : every_map) {
         if (reused.fd(which) < 0 || !same_shape(map_in(object, which), reused.fd(which)))
             continue;
-        if (const int failed = bpf_map__reuse_fd(map_in(object, which), reused.fd(which)); failed < 0)
+        if (const int failed = bpf_map__reuse_fd(map_in(object, which), reused.fd(which));
+            failed < 0)
             return std::unexpected(load_fault(-failed, {}));
         taken |= 1u << static_cast<unsigned>(which);
     }
@@ -78,7 +79,8 @@ result<program> extract(const sp_steer &object)
     }
     if (!complete)
         return std::unexpected(load_fault(EMFILE, {}));
-    // The program does not read its sp_config; bound to it, whoever finds the program finds the config too.
+    // The program does not read its sp_config; bound to it, whoever finds the program finds the
+    // config too.
     if (const int failed = bpf_prog_bind_map(loaded.fd.get(), loaded.maps.fd(map::config), nullptr);
         failed < 0)
         return std::unexpected(load_fault(-failed, {}));
@@ -95,13 +97,14 @@ std::uint32_t flags_of(mode how)
     return how == mode::skb ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
 }
 
-// A failed BPF_LINK_CREATE gives a number and nothing else. The same attachment by netlink fails for the same
-// reason and says it. Should it succeed after all, it is undone at once.
+// A failed BPF_LINK_CREATE gives a number and nothing else. The same attachment by netlink fails
+// for the same reason and says it. Should it succeed after all, it is undone at once.
 std::string why_refused(int program_fd, const device &where, mode how)
 {
     const libbpf_words words;
     const auto ifindex = static_cast<int>(where.ifindex);
-    if (bpf_xdp_attach(ifindex, program_fd, flags_of(how) | XDP_FLAGS_UPDATE_IF_NOEXIST, nullptr) == 0) {
+    if (bpf_xdp_attach(ifindex, program_fd, flags_of(how) | XDP_FLAGS_UPDATE_IF_NOEXIST, nullptr) ==
+        0) {
         libbpf_options<bpf_xdp_attach_opts> ours;
         ours.old_prog_fd = program_fd;
         bpf_xdp_detach(ifindex, flags_of(how) | XDP_FLAGS_REPLACE, &ours);
@@ -150,7 +153,9 @@ result<program> load_program(const load_options &options, const map_set *reused)
     auto loaded = extract(*object);
     if (!loaded)
         return loaded;
-    const auto was_taken = [&](map which) { return (taken >> static_cast<unsigned>(which) & 1) != 0; };
+    const auto was_taken = [&](map which) {
+        return (taken >> static_cast<unsigned>(which) & 1) != 0;
+    };
     loaded->counters_kept = was_taken(map::stats);
     if (!was_taken(map::config))
         if (const auto written = configure(loaded->maps.fd(map::config), options); !written)
@@ -168,8 +173,8 @@ result<> configure(int config_fd, const load_options &options)
     value.protocol = options.protocol;
     value.miss_drops = options.miss_drops ? 1 : 0;
     value.udp_port = SP_BE16(options.udp_port);
-    value.loaded_at =
-        static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+    value.loaded_at = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+                      static_cast<std::uint64_t>(now.tv_nsec);
     std::memcpy(value.version, version.data(), std::min(version.size(), sizeof value.version - 1));
     const std::uint32_t only = 0;
     if (const int failed = bpf_map_update_elem(config_fd, &only, &value, BPF_ANY); failed < 0)
@@ -181,7 +186,8 @@ std::optional<sp_config> read_config(int config_fd)
 {
     bpf_map_info info{};
     std::uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(config_fd, &info, &size) < 0 || info.value_size < sizeof(std::uint32_t))
+    if (bpf_obj_get_info_by_fd(config_fd, &info, &size) < 0 ||
+        info.value_size < sizeof(std::uint32_t))
         return std::nullopt;
     std::vector<std::byte> value(info.value_size);
     const std::uint32_t only = 0;

@@ -10,8 +10,7 @@
 #include <optional>
 #include <string>
 
-namespace sp::xdp
-{
+namespace sp::xdp {
 
 struct program {
     descriptor fd;
@@ -21,17 +20,20 @@ struct program {
     bool counters_kept = false; // sp_stats is that of `reused`
 };
 
-// Maps of `reused` that have the shape this program wants are taken over with their contents; the others are
-// made new. sp_config is written when it is new, else left for configure().
-[[nodiscard]] result<program> load_program(const load_options &options, const map_set *reused = nullptr);
+// Maps of `reused` that have the shape this program wants are taken over with their contents; the
+// others are made new. sp_config is written when it is new, else left for configure().
+[[nodiscard]] result<program> load_program(const load_options &options,
+                                           const map_set *reused = nullptr);
 
 // Writes sp_config.
 [[nodiscard]] result<> configure(int config_fd, const load_options &options);
 
-// The config of a map that may have another layout: what is missing is zero. Nothing when it cannot be read.
+// The config of a map that may have another layout: what is missing is zero. Nothing when it cannot
+// be read.
 [[nodiscard]] std::optional<sp_config> read_config(int config_fd);
 
-// Runs the program once in the kernel on a packet of another protocol; it must leave that to the kernel.
+// Runs the program once in the kernel on a packet of another protocol; it must leave that to the
+// kernel.
 [[nodiscard]] result<> run_sample(const program &loaded);
 
 // A program attached by a link; the link is unpinned, so it goes with its descriptor.
@@ -42,6 +44,7 @@ struct attached_program {
 };
 
 struct device;
-[[nodiscard]] result<attached_program> attach_program(int program_fd, const device &where, mode how);
+[[nodiscard]] result<attached_program> attach_program(int program_fd, const device &where,
+                                                      mode how);
 
 } // namespace sp::xdp

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// What runs where, found out with whatever this process is allowed to do: from the program's own maps by id
-// with CAP_SYS_ADMIN, else from the pins, else from netlink alone.
+// What runs where, found out with whatever this process is allowed to do: from the program's own
+// maps by id with CAP_SYS_ADMIN, else from the pins, else from netlink alone.
 #include "userspace/xdp/device.hpp"
 #include "userspace/xdp/pins.hpp"
 #include "userspace/xdp/program.hpp"
@@ -14,10 +14,8 @@
 #include <ctime>
 #include <linux/bpf.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 map_set maps_by_id(const std::vector<std::uint32_t> &ids)
 {
@@ -47,15 +45,17 @@ std::optional<std::size_t> count_ports(int ports_fd)
     std::size_t served = 0;
     bpf_map_info info{};
     std::uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(ports_fd, &info, &size) < 0 || info.value_size != sizeof(std::uint16_t))
+    if (bpf_obj_get_info_by_fd(ports_fd, &info, &size) < 0 ||
+        info.value_size != sizeof(std::uint16_t))
         return std::nullopt;
     for (std::uint32_t read = 0; read < info.max_entries; read += block) {
         std::uint32_t count = block;
-        const int failed = bpf_map_lookup_batch(ports_fd, read == 0 ? nullptr : &position, &next, keys.data(),
-                                                values.data(), &count, nullptr);
+        const int failed = bpf_map_lookup_batch(ports_fd, read == 0 ? nullptr : &position, &next,
+                                                keys.data(), values.data(), &count, nullptr);
         if (failed < 0 && failed != -ENOENT) // ENOENT: this was the last block
             return std::nullopt;
-        served += count - static_cast<std::size_t>(std::count(values.begin(), values.begin() + count, 0));
+        served +=
+            count - static_cast<std::size_t>(std::count(values.begin(), values.begin() + count, 0));
         position = next;
     }
     return served;
@@ -63,7 +63,8 @@ std::optional<std::size_t> count_ports(int ports_fd)
 
 void describe_ours(interface_status &one, const map_set &maps)
 {
-    if (const auto config = maps.fd(map::config) >= 0 ? read_config(maps.fd(map::config)) : std::nullopt) {
+    if (const auto config =
+            maps.fd(map::config) >= 0 ? read_config(maps.fd(map::config)) : std::nullopt) {
         one.layout = config->layout;
         if (config->layout == SP_MAP_LAYOUT) {
             const auto *text = reinterpret_cast<const char *>(config->version);

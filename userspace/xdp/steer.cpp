@@ -13,15 +13,14 @@
 #include <cerrno>
 #include <linux/bpf.h>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 error layout_fault(std::string_view interface, const std::optional<sp_config> &config)
 {
     return error::numbered(1013, {},
-                           "its maps have layout " + (config ? std::to_string(config->layout) : "unknown") +
+                           "its maps have layout " +
+                               (config ? std::to_string(config->layout) : "unknown") +
                                ", this sp needs " + std::to_string(SP_MAP_LAYOUT),
                            "sp xdp load " + std::string(interface) + " --replace");
 }
@@ -86,16 +85,19 @@ result<steering> steering::open_pinned(std::string_view interface, std::string_v
     if (!found)
         return std::unexpected(found.error());
     if (!*found)
-        return std::unexpected(not_loaded(*where, "nothing is pinned below " + std::string(pin_root)));
+        return std::unexpected(
+            not_loaded(*where, "nothing is pinned below " + std::string(pin_root)));
     auto &pins = **found;
     const auto runs = attached_to(where->ifindex);
     if (!runs || runs->program_id != pins.program_id)
         return std::unexpected(not_loaded(
-            *where, "program " + std::to_string(pins.program_id) + " is pinned, " +
-                        (runs ? "program " + std::to_string(runs->program_id) : std::string("none")) +
-                        " is attached"));
+            *where,
+            "program " + std::to_string(pins.program_id) + " is pinned, " +
+                (runs ? "program " + std::to_string(runs->program_id) : std::string("none")) +
+                " is attached"));
     const auto config = read_config(pins.maps.fd(map::config));
-    const bool complete = std::ranges::all_of(every_map, [&](map which) { return pins.maps.fd(which) >= 0; });
+    const bool complete =
+        std::ranges::all_of(every_map, [&](map which) { return pins.maps.fd(which) >= 0; });
     if (!config || config->layout != SP_MAP_LAYOUT || !complete)
         return std::unexpected(layout_fault(interface, config));
     steering made;
@@ -128,13 +130,15 @@ result<steer_counters> read_stats(int stats_fd)
     std::uint32_t size = sizeof info;
     const int processors = libbpf_num_possible_cpus();
     if (bpf_obj_get_info_by_fd(stats_fd, &info, &size) < 0 || processors <= 0)
-        return std::unexpected(error::numbered(2037, "cannot read the counters of XDP", errno_words(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot read the counters of XDP", errno_words(errno)));
     // Each CPU has a copy of the value, padded to 8 bytes, which whole counters need not be.
     const std::size_t each = info.value_size / sizeof(std::uint64_t);
     std::vector<std::uint64_t> values(each * static_cast<std::size_t>(processors));
     const std::uint32_t only = 0;
     if (bpf_map_lookup_elem(stats_fd, &only, values.data()) < 0)
-        return std::unexpected(error::numbered(2037, "cannot read the counters of XDP", errno_words(errno)));
+        return std::unexpected(
+            error::numbered(2037, "cannot read the counters of XDP", errno_words(errno)));
     steer_counters sums{};
     for (std::size_t cpu = 0; cpu < static_cast<std::size_t>(processors); ++cpu)
         for (std::size_t i = 0; i < std::min(each, sums.size()); ++i)

@@ -8,10 +8,8 @@
 #include <cstring>
 #include <mutex>
 
-namespace sp::xdp
-{
-namespace
-{
+namespace sp::xdp {
+namespace {
 
 std::mutex installing; // guards listeners and the exchange of libbpf's print function
 unsigned listeners = 0;
@@ -21,7 +19,8 @@ thread_local std::string *ear = nullptr;
 int hear(libbpf_print_level level, const char *format, va_list args)
 {
     if (!ear) {
-        const auto other = before.load(std::memory_order_acquire); // pairs with the store after the exchange
+        const auto other =
+            before.load(std::memory_order_acquire); // pairs with the store after the exchange
         return other ? other(level, format, args) : 0;
     }
     if (level == LIBBPF_DEBUG)

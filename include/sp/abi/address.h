@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Where a packet came from or goes to, as a plain value that engine, transports and the BPF maps compare
- * byte by byte. It names a host (and the outer UDP port of an encapsulated packet) or a unix datagram socket;
- * SP's own 16-bit service port is not part of it, it stands in the packet. Unused bytes are zero, always.
+ * Where a packet came from or goes to, as a plain value that engine, transports and the BPF maps
+ * compare byte by byte. It names a host (and the outer UDP port of an encapsulated packet) or a
+ * unix datagram socket; SP's own 16-bit service port is not part of it, it stands in the packet.
+ * Unused bytes are zero, always.
  */
 #ifndef SP_ABI_ADDRESS_H
 #define SP_ABI_ADDRESS_H
@@ -18,9 +19,9 @@ enum sp_family {
 
 struct sp_address {
     __u8 family;
-    __u8 length;   /* significant bytes in `bytes` */
-    __be16 port;   /* outer UDP port, 0 when not encapsulated */
-    __u32 scope;   /* interface index, link-local IPv6 only */
+    __u8 length; /* significant bytes in `bytes` */
+    __be16 port; /* outer UDP port, 0 when not encapsulated */
+    __u32 scope; /* interface index, link-local IPv6 only */
     __u8 bytes[16];
 };
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * What the XDP program and user space share in BPF maps: names, sizes, values and the layout version. Any change
- * here raises SP_MAP_LAYOUT; a loader that finds another number refuses and says so.
+ * What the XDP program and user space share in BPF maps: names, sizes, values and the layout
+ * version. Any change here raises SP_MAP_LAYOUT; a loader that finds another number refuses and
+ * says so.
  *
- *   sp_config  ARRAY[1] of sp_config          written at load; readable by everybody who may open the map
+ *   sp_config  ARRAY[1] of sp_config        written at load; for everybody who may open the map
  *   sp_stats   PERCPU_ARRAY[1] of sp_xdp_stats
- *   sp_ports   ARRAY[65536] of __u16          service port -> shard + 1; 0: nobody behind XDP serves it
- *   sp_local   HASH of sp_local_key           addresses of this host, IPv4 as ::ffff:a.b.c.d; the value counts owners
- *   sp_xsks    XSKMAP                         queue * SP_SHARDS + shard -> AF_XDP socket
+ *   sp_ports   ARRAY[65536] of __u16        service port -> shard + 1; 0: nobody behind XDP
+ *   sp_local   HASH of sp_local_key         this host's addresses, IPv4 as ::ffff:a.b.c.d, to a
+ *                                           count of owners
+ *   sp_xsks    XSKMAP                       queue * SP_SHARDS + shard -> AF_XDP socket
  */
 #ifndef SP_ABI_MAPS_H
 #define SP_ABI_MAPS_H
@@ -36,7 +38,7 @@ struct sp_xdp_stats {
 struct sp_config {
     __u32 layout;    /* SP_MAP_LAYOUT */
     __u8 protocol;   /* IP protocol number that is steered */
-    __u8 miss_drops; /* 1: what finds no port or no socket is dropped instead of left to the kernel */
+    __u8 miss_drops; /* 1: what finds no port or socket is dropped, not left to the kernel */
     __be16 udp_port; /* encapsulated packets come here; 0: not offered */
     __u64 loaded_at; /* CLOCK_BOOTTIME, nanoseconds */
     __u8 version[16];

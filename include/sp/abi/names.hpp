@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// The tables of abi/ as C++ names: error codes, counters and the reasons behind drops. Every layer may include
-// this; it holds no behaviour beyond looking a text up. Counters are plain numbers with one writer at a time (the
-// thread that drives the engine).
+// The tables of abi/ as C++ names: error codes, counters and the reasons behind drops. Every layer
+// may include this; it holds no behaviour beyond looking a text up. Counters are plain numbers with
+// one writer at a time (the thread that drives the engine).
 #pragma once
 
 #include <array>
@@ -28,7 +28,7 @@ struct errc_entry {
 };
 
 inline constexpr std::array errc_table{
-#define SP_ERRC(name, status, retryable, whose, text)                                                        \
+#define SP_ERRC(name, status, retryable, whose, text)                                              \
     errc_entry{#name, text, status, (retryable) != 0, sp::fault::whose},
 #include "sp/abi/errors.def"
 };
@@ -47,7 +47,7 @@ struct error_entry {
 };
 
 inline constexpr std::array error_table{
-#define SP_ERROR(number, code, status, what, why, fix)                                                       \
+#define SP_ERROR(number, code, status, what, why, fix)                                             \
     error_entry{number, errc::code, status, what, why, fix},
 #include "sp/abi/errors.def"
 };
@@ -65,7 +65,8 @@ struct stat_entry {
 };
 
 inline constexpr std::array stat_table{
-#define SP_STAT(where, name, kind, what, cure) stat_entry{#where, #name, what, cure, stat_kind::kind},
+#define SP_STAT(where, name, kind, what, cure)                                                     \
+    stat_entry{#where, #name, what, cure, stat_kind::kind},
 #include "sp/abi/stats.def"
 };
 
@@ -74,10 +75,14 @@ inline constexpr std::array stat_table{
     return stat_table[static_cast<std::size_t>(which)];
 }
 
-// All counters of one engine, in the order of stats.def. Everything that is dropped passes through add().
+// All counters of one engine, in the order of stats.def. Everything that is dropped passes through
+// add().
 class counters {
 public:
-    void add(stat which, std::uint64_t n = 1) noexcept { values_[static_cast<std::size_t>(which)] += n; }
+    void add(stat which, std::uint64_t n = 1) noexcept
+    {
+        values_[static_cast<std::size_t>(which)] += n;
+    }
     void set(stat which, std::uint64_t n) noexcept { values_[static_cast<std::size_t>(which)] = n; }
     [[nodiscard]] std::uint64_t operator[](stat which) const noexcept
     {

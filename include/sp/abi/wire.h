@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * The SP packet: header, handshake bodies, records and trailer as they stand on the wire, and the only
- * parser that decides whether an Ethernet frame carries one. Shared by the BPF program (C11) and user space
- * (C++23); docs/wire.md draws it. All integers are big-endian. The clear part (bytes 0-15) is final: sealing
- * packets later changes no offset, no length and nothing that XDP reads.
+ * The SP packet: header, handshake bodies, records and trailer as they stand on the wire, and the
+ * only parser that decides whether an Ethernet frame carries one. Shared by the BPF program (C11)
+ * and user space (C++23); docs/wire.md draws it. All integers are big-endian. The clear part (bytes
+ * 0-15) is final: sealing packets later changes no offset, no length and nothing that XDP reads.
  *
- * The parser reads constant offsets only, with one bounds check per fixed block, so that the kernel's verifier
- * follows it. It never looks past `end`, never modifies anything and keeps no state.
+ * The parser reads constant offsets only, with one bounds check per fixed block, so that the
+ * kernel's verifier follows it. It never looks past `end`, never modifies anything and keeps no
+ * state.
  */
 #ifndef SP_ABI_WIRE_H
 #define SP_ABI_WIRE_H
@@ -23,10 +24,10 @@
 #define SP_PACKED __attribute__((packed))
 #define SP_INLINE static inline __attribute__((always_inline))
 
-#define SP_WIRE_VERSION 0x15 /* version 1 in the high half, header length 5 x 8 bytes in the low half */
+#define SP_WIRE_VERSION 0x15 /* version 1, then the header length: 5 x 8 bytes */
 #define SP_WIRE_VERSION_NUMBER 1
 #define SP_WIRE_HEADER_UNITS 0x05 /* low half of byte 0; the same in every version of PROBE */
-#define SP_IP_PROTOCOL 253        /* RFC 3692: for experiments; configurable, the same on every host */
+#define SP_IP_PROTOCOL 253 /* RFC 3692: for experiments; configurable, the same on every host */
 
 enum sp_packet_type {
     SP_PROBE = 1,
@@ -51,7 +52,7 @@ enum sp_packet_flag {
 };
 #define SP_FLAGS_KNOWN 0x07u
 
-/* Why a connection was refused or ended; carried by REFUSE and by the REASON record of DISCONNECT. */
+/* Why a connection was refused or ended; carried by REFUSE and DISCONNECT. */
 enum sp_reason {
     SP_REASON_NONE = 0,
     SP_REASON_NO_LISTENER = 1,
@@ -65,8 +66,8 @@ enum sp_reason {
     SP_REASON_PROTOCOL_ERROR = 9,
     SP_REASON_SHUTTING_DOWN = 10,
     SP_REASON_LIMIT = 11,
-    SP_REASON_LOST = 12, /* a packet is missing and this version does not send again */
-    SP_REASON_DEAD = 13, /* nothing was heard for peer_timeout */
+    SP_REASON_LOST = 12,  /* a packet is missing and this version does not send again */
+    SP_REASON_DEAD = 13,  /* nothing was heard for peer_timeout */
     SP_REASON_STALE = 14, /* the peer has restarted */
 };
 
@@ -187,7 +188,7 @@ struct sp_reset { /* overlays seq, ack, sack and limit of the header */
 
 #define SP_HEADER_SIZE 40
 #define SP_TRAILER_SIZE 16
-#define SP_OVERHEAD 56 /* header and trailer: the smallest packet, and what records leave to the rest */
+#define SP_OVERHEAD 56 /* header and trailer: the smallest packet */
 #define SP_RECORD_SIZE 4
 #define SP_PROBE_SIZE_MIN 160
 
@@ -203,16 +204,16 @@ static_assert(sizeof(struct sp_accept) == 160, "ACCEPT is 160 bytes");
 static_assert(sizeof(struct sp_refuse) == 128, "REFUSE is 128 bytes");
 static_assert(sizeof(struct sp_reset) == 56, "RESET is 56 bytes");
 
-/* ---- the parser ------------------------------------------------------------------------------------------ */
+/* ---- the parser ---- */
 
-/* What a frame is. The order is the order of the checks; stats.def counts each under the same name. */
+/* What a frame is. In the order of the checks; stats.def counts each under its name. */
 enum sp_shape {
     SP_SHAPE_SP = 0,        /* an SP packet of a version we know, or a PROBE of any version */
     SP_SHAPE_NOT_SP,        /* another protocol */
     SP_SHAPE_IP_OPTIONS,    /* our protocol behind IPv4 options */
     SP_SHAPE_FRAGMENT,      /* an IPv4 fragment of our protocol */
     SP_SHAPE_OTHER_VERSION, /* too short for a header, or another version: the number is shared */
-    SP_SHAPE_BAD_LENGTH,    /* ours, but shorter than the smallest packet or longer than the frame */
+    SP_SHAPE_BAD_LENGTH, /* ours, but shorter than the smallest packet or longer than the frame */
     SP_SHAPE_BAD_TYPE,
     SP_SHAPE_BAD_FLAGS,
 };
@@ -220,11 +221,11 @@ enum sp_shape {
 /* Where the packet is in its frame; filled only for SP_SHAPE_SP. */
 struct sp_parsed {
     const struct sp_header *header;
-    __u32 length;             /* of the SP packet, header to trailer, from the IP or UDP length */
-    __u32 family;             /* 4 or 6 */
-    const void *source;       /* 4 or 16 bytes */
-    const void *destination;  /* 4 or 16 bytes */
-    __be16 udp_source;        /* outer port of an encapsulated packet, else 0 */
+    __u32 length;            /* of the SP packet, header to trailer, from the IP or UDP length */
+    __u32 family;            /* 4 or 6 */
+    const void *source;      /* 4 or 16 bytes */
+    const void *destination; /* 4 or 16 bytes */
+    __be16 udp_source;       /* outer port of an encapsulated packet, else 0 */
 };
 
 struct sp_ethernet {
@@ -268,7 +269,8 @@ struct sp_udp {
 } SP_PACKED;
 
 static_assert(sizeof(struct sp_ethernet) == 14 && sizeof(struct sp_vlan) == 4, "link headers");
-static_assert(sizeof(struct sp_ipv4) == 20 && sizeof(struct sp_ipv6) == 40 && sizeof(struct sp_udp) == 8,
+static_assert(sizeof(struct sp_ipv4) == 20 && sizeof(struct sp_ipv6) == 40 &&
+                  sizeof(struct sp_udp) == 8,
               "network headers");
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -287,7 +289,7 @@ static_assert(sizeof(struct sp_ipv4) == 20 && sizeof(struct sp_ipv6) == 40 && si
 #define SP_ETHERTYPE_QINQ 0x88a8
 #define SP_PROTOCOL_UDP 17
 
-/* The SP packet alone: `length` bytes that begin at `data`, as an IP or UDP header announced them. */
+/* The SP packet alone: `length` bytes that begin at `data`, as a header announced them. */
 SP_INLINE enum sp_shape sp_check_packet(const void *data, const void *end, __u32 length)
 {
     const struct sp_header *header = (const struct sp_header *)data;
@@ -307,8 +309,9 @@ SP_INLINE enum sp_shape sp_check_packet(const void *data, const void *end, __u32
 }
 
 /* An IP protocol number other than ours: only UDP to our port goes on. */
-SP_INLINE enum sp_shape sp_parse_payload(const void *data, const void *end, __u8 protocol, __u32 length,
-                                         __u8 our_protocol, __be16 our_udp_port, struct sp_parsed *out)
+SP_INLINE enum sp_shape sp_parse_payload(const void *data, const void *end, __u8 protocol,
+                                         __u32 length, __u8 our_protocol, __be16 our_udp_port,
+                                         struct sp_parsed *out)
 {
     enum sp_shape shape;
 
@@ -355,28 +358,32 @@ SP_INLINE enum sp_shape sp_parse_ipv4(const void *data, const void *end, __u8 ou
     out->family = 4;
     out->source = ip->source;
     out->destination = ip->destination;
-    return sp_parse_payload(ip + 1, end, ip->protocol, length - (__u32)sizeof(*ip), our_protocol, our_udp_port,
-                            out);
+    return sp_parse_payload(ip + 1, end, ip->protocol, length - (__u32)sizeof(*ip), our_protocol,
+                            our_udp_port, out);
 }
 
-/* An IPv6 packet that begins at `data`. Extension headers, the fragment header among them, are not followed. */
+/* An IPv6 packet that begins at `data`. Extension headers, the fragment header among them, are not
+ * followed. */
 SP_INLINE enum sp_shape sp_parse_ipv6(const void *data, const void *end, __u8 our_protocol,
                                       __be16 our_udp_port, struct sp_parsed *out)
 {
     const struct sp_ipv6 *ip = (const struct sp_ipv6 *)data;
 
-    if ((const void *)(ip + 1) > end || (ip->version_class_flow & SP_BE32(0xf0000000)) != SP_BE32(0x60000000))
+    if ((const void *)(ip + 1) > end ||
+        (ip->version_class_flow & SP_BE32(0xf0000000)) != SP_BE32(0x60000000))
         return SP_SHAPE_NOT_SP;
     if (ip->next_header != our_protocol && (ip->next_header != SP_PROTOCOL_UDP || !our_udp_port))
         return SP_SHAPE_NOT_SP;
     out->family = 6;
     out->source = ip->source;
     out->destination = ip->destination;
-    return sp_parse_payload(ip + 1, end, ip->next_header, SP_BE16(ip->length), our_protocol, our_udp_port, out);
+    return sp_parse_payload(ip + 1, end, ip->next_header, SP_BE16(ip->length), our_protocol,
+                            our_udp_port, out);
 }
 
-SP_INLINE enum sp_shape sp_parse_network(const void *data, const void *end, __be16 type, __u8 our_protocol,
-                                         __be16 our_udp_port, struct sp_parsed *out)
+SP_INLINE enum sp_shape sp_parse_network(const void *data, const void *end, __be16 type,
+                                         __u8 our_protocol, __be16 our_udp_port,
+                                         struct sp_parsed *out)
 {
     if (type == SP_BE16(SP_ETHERTYPE_IPV4))
         return sp_parse_ipv4(data, end, our_protocol, our_udp_port, out);
@@ -393,7 +400,8 @@ SP_INLINE enum sp_shape sp_parse_frame(const void *data, const void *end, __u8 o
 
     if ((const void *)(ethernet + 1) > end)
         return SP_SHAPE_NOT_SP;
-    if (ethernet->type == SP_BE16(SP_ETHERTYPE_VLAN) || ethernet->type == SP_BE16(SP_ETHERTYPE_QINQ)) {
+    if (ethernet->type == SP_BE16(SP_ETHERTYPE_VLAN) ||
+        ethernet->type == SP_BE16(SP_ETHERTYPE_QINQ)) {
         const struct sp_vlan *vlan = (const struct sp_vlan *)(ethernet + 1);
 
         if ((const void *)(vlan + 1) > end)
