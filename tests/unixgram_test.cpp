@@ -152,8 +152,10 @@ TEST_F(unixgram_transport, loses_nothing_and_keeps_order_when_the_peers_queue_is
 // The kernel charges what a dialer has not read to the listener's one send buffer, whose end no
 // route can see: a peer that stops reading takes it from all. A socket per peer, as the
 // introduction will hand over, is the cure.
-TEST_F(unixgram_transport, DISABLED_holds_back_only_the_peer_whose_queue_is_full)
+TEST_F(unixgram_transport, holds_back_only_the_peer_whose_queue_is_full)
 {
+    GTEST_SKIP()
+        << "known fault, not this machine: one send buffer for all peers (docs/architecture.md)";
     auto listener = listening();
     auto slow = dialed(), quick = dialed();
     ASSERT_TRUE(put(slow.transport, slow.route, packet_of(SP_OVERHEAD, 1)));

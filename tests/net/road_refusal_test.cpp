@@ -161,8 +161,9 @@ TEST_F(road_refused, where_no_sp_runs)
 // The filter of the raw sockets lets only packets for served ports in, so that nobody sees the
 // question and the dialer is told of a time-out. An answer needs to know that no other process of
 // the host serves the port.
-TEST_F(road_refused, DISABLED_on_a_port_that_nobody_serves_where_sp_runs)
+TEST_F(road_refused, on_a_port_that_nobody_serves_where_sp_runs)
 {
+    GTEST_SKIP() << "known fault, not this machine: the dial times out (docs/architecture.md)";
     for (const char *keys : {"io=kernel", "io=xdp"}) {
         auto l = listening(keys);
         auto req = must(sp::req::open({.on = &on(host::a), .connect_timeout = 2s}));
