@@ -135,9 +135,9 @@ public:
     {
         const auto there = b_.add_transport(wire_end(to_a_, to_b_, asker_number));
         const auto here = a_.add_transport(wire_end(to_b_, to_a_, answerer_number));
-        rep_ = *b_.open_rep({}, {});
+        rep_ = *b_.open<rep_machine>(protocol::role::rep, {}, protocol::rep_options{}, 1u);
         (void)b_.listen(rep_, there, service);
-        req_ = *a_.open_req({}, {});
+        req_ = *a_.open<req_machine>(protocol::role::req, {}, protocol::req_options{});
         (void)a_.dial(req_, here, address_of(answerer_number), 50000, service, now_);
         context_ =
             *a_.with<req_machine>(req_, now_, [](auto &m, auto &) { return m.open_context(); });

@@ -38,11 +38,11 @@ struct host {
 
     core::socket_id req(const protocol::req_options &o = {}, const core::socket_options &s = {})
     {
-        return *engine.open_req(o, s);
+        return *engine.open<protocol::req_machine>(protocol::role::req, s, o);
     }
     core::socket_id rep(const core::socket_options &s = {})
     {
-        const auto id = *engine.open_rep({}, s);
+        const auto id = *engine.open<protocol::rep_machine>(protocol::role::rep, s, protocol::rep_options{}, 1u);
         EXPECT_TRUE(engine.listen(id, slot, port));
         return id;
     }
@@ -524,7 +524,7 @@ TEST_F(engines, closing_an_endpoint_ends_its_pipes_and_the_dialer_elsewhere_come
     auto &a = add(1);
     auto &b = add(2);
     const auto req = a.req();
-    const auto rep = *b.engine.open_rep({}, {});
+    const auto rep = *b.engine.open<protocol::rep_machine>(protocol::role::rep, {}, protocol::rep_options{}, 1u);
     auto listener = *b.engine.listen(rep, b.slot, port);
     a.dial(req, 2, now);
     settle();

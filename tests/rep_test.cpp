@@ -25,13 +25,13 @@ public:
     pipe_id add_pipe(std::uint64_t instance = 1, std::size_t capacity = 1000)
     {
         const auto pipe = static_cast<pipe_id>(0x10000u + pipes_++);
-        machine.on_pipe_added(pipe, instance, capacity);
+        machine.on_pipe_added({.id = pipe, .instance = instance, .capacity = capacity});
         ready(pipe);
         return pipe;
     }
     void ready(pipe_id pipe)
     {
-        machine.on_pipe_ready(pipe, out);
+        machine.on_pipe_ready(pipe, now, out);
         settle();
     }
     void close_pipe(pipe_id pipe)
@@ -50,7 +50,7 @@ public:
     }
     void deliver(pipe_id pipe, const std::vector<std::byte> &payload)
     {
-        machine.on_message(pipe, new_frame(), payload, out);
+        machine.on_message(pipe, new_frame(), payload, now, out);
         settle();
     }
     std::optional<taken_request> take()
@@ -76,7 +76,7 @@ public:
             for (const auto &e : out.all())
                 carry_out(e);
             out.clear();
-            machine.pump(out);
+            machine.pump(now, out);
         } while (!out.empty());
     }
     [[nodiscard]] long frames_held() const

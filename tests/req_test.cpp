@@ -30,7 +30,7 @@ public:
     pipe_id add_pipe(std::size_t capacity = 1000)
     {
         const auto pipe = static_cast<pipe_id>(0x10000u + pipes_++);
-        machine.on_pipe_added(pipe, capacity);
+        machine.on_pipe_added({.id = pipe, .instance = 0, .capacity = capacity});
         ready(pipe);
         return pipe;
     }
@@ -41,7 +41,7 @@ public:
     }
     void close_pipe(pipe_id pipe)
     {
-        machine.on_pipe_closed(pipe);
+        machine.on_pipe_closed(pipe, now);
         settle();
     }
     std::optional<errc> request(context_id context, std::size_t size = 10)
@@ -59,7 +59,7 @@ public:
         const auto word = __builtin_bswap32(id);
         std::ranges::copy(std::as_bytes(std::span(&word, 1)).first(std::min<std::size_t>(size, 4)),
                           payload.begin());
-        machine.on_message(pipe, new_frame(), payload, out);
+        machine.on_message(pipe, new_frame(), payload, now, out);
         settle();
     }
     void pass(std::chrono::nanoseconds d)

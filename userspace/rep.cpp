@@ -26,7 +26,8 @@ result<rep> rep::open(const options &o)
     machine.dedupe_time = o.dedupe_time.value_or(machine.dedupe_time);
     machine.reply_cache_bytes = o.reply_cache_bytes.value_or(machine.reply_cache_bytes);
     auto core = socket_core::open(o, protocol::role::rep, [&](auto &engine, const auto &shaping) {
-        return engine.open_rep(machine, shaping);
+        return engine.template open<rep_machine>(protocol::role::rep, shaping, machine,
+                                                          engine.random()());
     });
     if (!core)
         return std::unexpected(core.error());
@@ -46,7 +47,7 @@ std::optional<request> take(const std::shared_ptr<socket_core> &core)
     request r;
     detail::access::fill(static_cast<message &>(r), core->home(), f, taken->pipe);
     detail::access::bind(r, core, taken->ticket);
-    core->engine().stats().add(stat::socket_delivered);
+    core->count(stat::socket_delivered);
     return r;
 }
 

@@ -40,7 +40,7 @@ std::optional<error> give(socket_core &core, context_id context, core::frame &f,
     });
     engine.finish(now);
     if (!refused) {
-        engine.stats().add(stat::socket_accepted);
+        core.count(stat::socket_accepted);
         return std::nullopt;
     }
     const auto size = f.size;
@@ -119,7 +119,7 @@ result<message> receive(socket_core &core, lock &held, context_id context, const
     f.offset = req_machine::id_bytes;
     message answer;
     detail::access::fill(answer, core.home(), f, reply.pipe);
-    core.engine().stats().add(stat::socket_delivered);
+    core.count(stat::socket_delivered);
     return answer;
 }
 
@@ -180,7 +180,7 @@ result<req> req::open(const options &o)
     machine.request_deadline = o.request_deadline.value_or(machine.request_deadline);
     machine.fail_without_peer = o.on_no_peer == when_alone::fail;
     auto core = socket_core::open(o, protocol::role::req, [&](auto &engine, const auto &shaping) {
-        return engine.open_req(machine, shaping);
+        return engine.template open<req_machine>(protocol::role::req, shaping, machine);
     });
     if (!core)
         return std::unexpected(core.error());

@@ -43,11 +43,6 @@ std::string role_name(std::uint16_t protocol)
     }
 }
 
-protocol::role peer_of(protocol::role role)
-{
-    return role == protocol::role::req ? protocol::role::rep : protocol::role::req;
-}
-
 std::string name_of(protocol::role role)
 {
     return role_name(static_cast<std::uint16_t>(role));

@@ -52,6 +52,7 @@ public:
     {
         return std::get<Machine>(engine().find(id_)->machine);
     }
+    void count(stat which) { engine().count(*engine().find(id_), which); }
     // A frame holding `body`; waits while memory_max is reached.
     [[nodiscard]] result<core::frame *> frame_for(lock &held, std::size_t size,
                                                   const wait &how_long);

@@ -32,31 +32,16 @@ void engine<Transport>::remove_transport(std::size_t slot)
 }
 
 template <transport Transport>
-std::optional<socket_id> engine<Transport>::open_req(const protocol::req_options &req,
-                                                     const socket_options &options)
+template <class Machine, class... Args>
+std::optional<socket_id> engine<Transport>::open(protocol::role role, const socket_options &options,
+                                                 Args &&...args)
 {
     socket_id id{};
     auto *s = sockets_.add(id);
     if (!s)
         return std::nullopt;
-    s->machine.template emplace<protocol::req_machine>(req);
-    s->role = protocol::role::req;
-    s->peer_role = protocol::role::rep;
-    s->options = options;
-    return id;
-}
-
-template <transport Transport>
-std::optional<socket_id> engine<Transport>::open_rep(const protocol::rep_options &rep,
-                                                     const socket_options &options)
-{
-    socket_id id{};
-    auto *s = sockets_.add(id);
-    if (!s)
-        return std::nullopt;
-    s->machine.template emplace<protocol::rep_machine>(rep, random_());
-    s->role = protocol::role::rep;
-    s->peer_role = protocol::role::req;
+    s->machine.template emplace<Machine>(std::forward<Args>(args)...);
+    s->role = role;
     s->options = options;
     return id;
 }
@@ -68,8 +53,7 @@ bool engine<Transport>::drained(socket_id id)
     bool done = true;
     if (!s)
         return done;
-    if (auto *req = std::get_if<protocol::req_machine>(&s->machine))
-        done = !req->has_queued();
+    visit(*s, [&](const auto &machine) { done = machine.queued_out() == 0; });
     pipes_.each(
         [&](pipe_id, const pipe &p) { done = done && (p.socket != id || p.outbox.empty()); });
     return done;
@@ -86,15 +70,11 @@ typename engine<Transport>::leftovers engine<Transport>::close_socket(socket_id 
     visit(*s, [&](auto &machine) {
         do {
             out_.clear();
-            if constexpr (requires { left.undelivered += machine.close(out_); })
-                left.undelivered += machine.close(out_);
-            else
-                machine.close(out_);
+            left.undelivered += machine.close(out_);
             for (const auto &e : out_.all())
-                carry_out(e, now);
+                carry_out(*s, e, now);
         } while (!out_.empty());
     });
-    stats_.add(stat::socket_closed, left.undelivered);
     endpoints_.each([&](endpoint_id e, const endpoint &which) {
         if (which.socket == id)
             close_endpoint(e, now);

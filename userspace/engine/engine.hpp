@@ -75,10 +75,10 @@ public:
     }
 
     // ---- sockets
-    [[nodiscard]] std::optional<socket_id> open_req(const protocol::req_options &,
-                                                    const socket_options &);
-    [[nodiscard]] std::optional<socket_id> open_rep(const protocol::rep_options &,
-                                                    const socket_options &);
+    // A socket of this role; the rest makes its machine. Empty: there are too many.
+    template <class Machine, class... Args>
+    [[nodiscard]] std::optional<socket_id> open(protocol::role role, const socket_options &options,
+                                                Args &&...args);
     // Ends its pipes with their peers told, its endpoints and its machine. Returns what was left
     // undone.
     struct leftovers {
@@ -114,6 +114,9 @@ public:
 
     [[nodiscard]] frame_pool &pool() noexcept { return pool_; }
     [[nodiscard]] counters &stats() noexcept { return stats_; }
+    // Counts what happened to messages of a socket, and of a pipe if one is named: the one place
+    // through which every drop goes.
+    void count(socket &s, stat which, std::uint64_t n = 1, pipe_id by = protocol::no_pipe) noexcept;
     [[nodiscard]] random_source &random() noexcept { return random_; }
     [[nodiscard]] std::uint64_t instance() const noexcept { return instance_; }
 
@@ -149,9 +152,11 @@ private:
     void transmit_control(pipe_id id, pipe &p);
     void block(pipe_id id, pipe &p);
     void settle(socket &s, instant now);
-    void carry_out(const protocol::effect &e, instant now);
-    void send(const protocol::effect &e);
-    bool write(pipe &p, const outgoing &message);
+    void carry_out(socket &s, const protocol::effect &e, instant now);
+    void send(socket &s, const protocol::effect &e);
+    bool write(socket &s, pipe_id id, pipe &p, const outgoing &message);
+    void lose(socket &s, const protocol::effect &e);
+    void take_back(socket &s, pipe_id id, pipe &p);
     void retry_blocked(instant now);
     void on_consumed(pipe &p, instant now);
     void tell_ready(pipe_id id, pipe &p, instant now);

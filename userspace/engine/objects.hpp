@@ -6,16 +6,14 @@
 
 #include "sp/abi/address.h"
 #include "userspace/engine/frame_pool.hpp"
+#include "userspace/engine/machines.hpp"
 #include "userspace/engine/timers.hpp"
 #include "userspace/link/connection.hpp"
-#include "userspace/protocol/rep.hpp"
-#include "userspace/protocol/req.hpp"
 
 #include <cstring>
 #include <functional>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 namespace sp::core {
@@ -50,6 +48,27 @@ struct outgoing {
     std::array<std::byte, protocol::header_bytes_max> header;
 };
 
+// What happened to the messages of one pipe: counters of the place `socket`.
+class tally {
+public:
+    void add(stat which, std::uint64_t n) noexcept
+    {
+        if (const auto i = static_cast<std::size_t>(which) - first; i < places)
+            values_[i] += static_cast<std::uint32_t>(n);
+    }
+    [[nodiscard]] std::uint32_t operator[](stat which) const noexcept
+    {
+        const auto i = static_cast<std::size_t>(which) - first;
+        return i < places ? values_[i] : 0;
+    }
+
+private:
+    static constexpr std::size_t first = static_cast<std::size_t>(stat::socket_accepted);
+    static constexpr std::size_t places =
+        static_cast<std::size_t>(stat::pipe_bad_header) - first;
+    std::array<std::uint32_t, places> values_{};
+};
+
 // A connection and its place: which transport, which way, whose.
 struct pipe {
     std::optional<link::connection> link;
@@ -71,6 +90,7 @@ struct pipe {
         outbox; // no room in the transport for a moment; bounded by the peer's credit
     instant scheduled = instant::max();
     instant opened_at{};
+    tally books;
 
     // Packets whose records the pattern has not all taken: how many messages had come when each was
     // complete.
@@ -114,9 +134,9 @@ struct candidate {
 };
 
 struct socket {
-    std::variant<std::monostate, protocol::req_machine, protocol::rep_machine> machine;
+    any_machine machine;
     protocol::role role{};
-    protocol::role peer_role{};
+    counters books; // what happened on this socket; its places are socket, pipe and listener
     socket_options options;
     std::move_only_function<bool(const candidate &)> admit;
     std::uint32_t peers = 0;

@@ -93,14 +93,15 @@ void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> 
             return end(stat::pipe_too_large, SP_REASON_MESSAGE_TOO_LARGE);
         auto *f = pool_.allocate(r->payload.size());
         if (!f) {
-            stats_.add(stat::socket_memory);
+            count(*s, stat::socket_memory, 1, id);
             return end(stat::pipe_local_close, SP_REASON_LIMIT);
         }
         if (!r->payload.empty())
             std::memcpy(f->data(), r->payload.data(), r->payload.size());
         ++p.messages_come;
         p.used = true;
-        visit(*s, [&](auto &machine) { machine.on_message(id, f->id, f->bytes(), out_); });
+        count(*s, stat::socket_received, 1, id);
+        visit(*s, [&](auto &machine) { machine.on_message(id, f->id, f->bytes(), now, out_); });
         settle(*s, now);
         if (p.link->state() != link::phase::open)
             return;
@@ -226,12 +227,13 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
     auto &s = *sockets_.find(e.socket);
     const auto ours = static_cast<std::uint16_t>(s.role);
     const auto theirs = link::be16(init.identity.protocol);
-    const auto no = [&](sp_reason why, stat count) {
-        refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, count, now);
+    const auto no = [&](sp_reason why, stat which) {
+        s.books.add(which);
+        refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, which, now);
     };
     if (init.suite != 0)
         return no(SP_REASON_AUTH, stat::listener_access);
-    if (theirs != static_cast<std::uint16_t>(s.peer_role))
+    if (theirs != static_cast<std::uint16_t>(protocol::peer_of(s.role)))
         return no(SP_REASON_PROTOCOL_MISMATCH, stat::listener_peer_protocol);
     const candidate who{transport, from, link::be16(init.header.sport), theirs,
                         link::be64(init.identity.instance)};

@@ -29,10 +29,22 @@ template <transport Transport>
 template <class F>
 void engine<Transport>::visit(socket &s, F &&f)
 {
-    if (auto *req = std::get_if<protocol::req_machine>(&s.machine))
-        f(*req);
-    else if (auto *rep = std::get_if<protocol::rep_machine>(&s.machine))
-        f(*rep);
+    std::visit(
+        [&](auto &machine) {
+            if constexpr (protocol::machine<std::remove_cvref_t<decltype(machine)>>)
+                f(machine);
+        },
+        s.machine);
+}
+
+template <transport Transport>
+void engine<Transport>::count(socket &s, stat which, std::uint64_t n, pipe_id by) noexcept
+{
+    stats_.add(which, n);
+    s.books.add(which, n);
+    if (by != protocol::no_pipe)
+        if (auto *p = pipes_.find(by))
+            p->books.add(which, n);
 }
 
 // ---- making and ending pipes ----
@@ -76,7 +88,7 @@ link::connection_config engine<Transport>::config_of(const pipe &p, const socket
     config.local_port = e.local_port;
     config.peer_port = e.peer_port;
     config.protocol = static_cast<std::uint16_t>(s.role);
-    config.peer_protocol = static_cast<std::uint16_t>(s.peer_role);
+    config.peer_protocol = static_cast<std::uint16_t>(protocol::peer_of(s.role));
     config.packet_max = static_cast<std::uint16_t>(
         std::min<std::size_t>(transports_[p.transport]->packet_max(p.route), 0xffff));
     config.message_max = s.options.message_max;
@@ -118,10 +130,12 @@ void engine<Transport>::after_input(pipe_id id, pipe &p, instant now)
         if (const auto more = p.link->confirmed() - p.confirmed; more > 0) {
             p.confirmed += more;
             auto &s = *sockets_.find(p.socket);
-            if (auto *rep = std::get_if<protocol::rep_machine>(&s.machine)) {
-                rep->on_confirmed(id, more, out_);
-                settle(s, now);
-            }
+            visit(s, [&](auto &machine) {
+                if constexpr (requires { machine.on_confirmed(id, more, out_); }) {
+                    machine.on_confirmed(id, more, out_);
+                    settle(s, now);
+                }
+            });
         }
         tell_ready(id, p, now);
     }
@@ -143,13 +157,10 @@ void engine<Transport>::attach(pipe_id id, pipe &p, instant now)
         e->last_failure.reset();
         e->attempt_until = instant::max();
     }
-    const auto capacity = p.link->message_capacity();
-    visit(s, [&](auto &machine) {
-        if constexpr (requires { machine.on_pipe_added(id, std::uint64_t{}, capacity); })
-            machine.on_pipe_added(id, p.link->peer_instance(), capacity);
-        else
-            machine.on_pipe_added(id, capacity);
-    });
+    const protocol::pipe_profile profile{.id = id,
+                                         .instance = p.link->peer_instance(),
+                                         .capacity = p.link->message_capacity()};
+    visit(s, [&](auto &machine) { machine.on_pipe_added(profile); });
 }
 
 template <transport Transport>
@@ -159,12 +170,7 @@ void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
         return;
     auto &s = *sockets_.find(p.socket);
     p.ready = true;
-    visit(s, [&](auto &machine) {
-        if constexpr (requires { machine.on_pipe_ready(id, now, out_); })
-            machine.on_pipe_ready(id, now, out_);
-        else
-            machine.on_pipe_ready(id, out_);
-    });
+    visit(s, [&](auto &machine) { machine.on_pipe_ready(id, now, out_); });
     settle(s, now);
 }
 
@@ -187,26 +193,38 @@ void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
     }
 }
 
+// What its pattern had sent on a pipe and never reached the wire: back to the pattern, or dropped.
+template <transport Transport>
+void engine<Transport>::take_back(socket &s, pipe_id id, pipe &p)
+{
+    visit(s, [&](auto &machine) {
+        for (; !p.outbox.empty(); p.outbox.pop_back()) {
+            const auto frame = p.outbox.back().frame;
+            if constexpr (requires { machine.on_unsent(id, frame); }) {
+                count(s, stat::socket_returned);
+                machine.on_unsent(id, frame);
+            } else {
+                count(s, stat::socket_pipe_closed, 1, id);
+                pool_.release(frame);
+            }
+        }
+    });
+}
+
 template <transport Transport>
 void engine<Transport>::detach(pipe_id id, pipe &p, instant now)
 {
     auto *s = sockets_.find(p.socket);
     if (p.attached && s) {
-        stats_.add(close_stat(p));
-        stats_.add(stat::socket_unconfirmed, p.link->unconfirmed());
+        count(*s, close_stat(p));
+        count(*s, stat::socket_unconfirmed, p.link->unconfirmed());
         --s->peers;
-        visit(*s, [&](auto &machine) {
-            if constexpr (requires { machine.on_pipe_closed(id, now); })
-                machine.on_pipe_closed(id, now);
-            else
-                machine.on_pipe_closed(id);
-        });
+        take_back(*s, id, p);
+        visit(*s, [&](auto &machine) { machine.on_pipe_closed(id, now); });
         settle(*s, now);
     }
-    for (const auto &waiting : p.outbox) {
-        stats_.add(stat::socket_pipe_closed);
+    for (const auto &waiting : p.outbox)
         pool_.release(waiting.frame);
-    }
     if (p.dialed)
         on_dial_ended(p.endpoint, p, now);
     transports_[p.transport]->close_route(p.route);
@@ -248,7 +266,7 @@ void engine<Transport>::block(pipe_id id, pipe &p)
 }
 
 template <transport Transport>
-bool engine<Transport>::write(pipe &p, const outgoing &message)
+bool engine<Transport>::write(socket &s, pipe_id id, pipe &p, const outgoing &message)
 {
     auto &f = pool_[message.frame];
     const auto size = link::connection::message_packet_size(message.header_bytes + f.body().size());
@@ -259,21 +277,36 @@ bool engine<Transport>::write(pipe &p, const outgoing &message)
         room, std::span(message.header).first(message.header_bytes), f.body());
     transports_[p.transport]->submit(p.route, written);
     p.used = true;
+    count(s, stat::socket_sent, 1, id);
     return true;
 }
 
+// A message for a pipe that has just ended.
 template <transport Transport>
-void engine<Transport>::send(const protocol::effect &e)
+void engine<Transport>::lose(socket &s, const protocol::effect &e)
+{
+    visit(s, [&](auto &machine) {
+        if constexpr (requires { machine.on_unsent(e.pipe, e.frame); }) {
+            pool_.reference(e.frame);
+            count(s, stat::socket_returned);
+            machine.on_unsent(e.pipe, e.frame);
+        } else {
+            count(s, stat::socket_pipe_closed, 1, e.pipe);
+        }
+    });
+}
+
+template <transport Transport>
+void engine<Transport>::send(socket &s, const protocol::effect &e)
 {
     auto *p = pipes_.find(e.pipe);
     if (!p || p->link->state() != link::phase::open)
-        return stats_.add(
-            stat::socket_pipe_closed); // the pattern hears of its end before this step is over
+        return lose(s, e); // the pattern hears of its end before this step is over
     outgoing message{
         .frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
     std::ranges::copy(e.header, message.header.begin());
     p->ready = false;
-    if (p->outbox.empty() && p->link->send_ready() && write(*p, message)) {
+    if (p->outbox.empty() && p->link->send_ready() && write(s, e.pipe, *p, message)) {
         again_.push_back(e.pipe);
         return;
     }
@@ -291,7 +324,8 @@ void engine<Transport>::retry_blocked(instant now)
         if (!p)
             continue;
         p->blocked = false;
-        while (!p->outbox.empty() && p->link->send_ready() && write(*p, p->outbox.front())) {
+        auto &s = *sockets_.find(p->socket);
+        while (!p->outbox.empty() && p->link->send_ready() && write(s, id, *p, p->outbox.front())) {
             pool_.release(p->outbox.front().frame);
             p->outbox.erase(p->outbox.begin());
         }
@@ -318,16 +352,18 @@ void engine<Transport>::on_consumed(pipe &p, instant now)
 }
 
 template <transport Transport>
-void engine<Transport>::carry_out(const protocol::effect &e, instant now)
+void engine<Transport>::carry_out(socket &s, const protocol::effect &e, instant now)
 {
     using kind = protocol::effect::kind;
     switch (e.what) {
     case kind::send:
-        return send(e);
+        return send(s, e);
+    case kind::retain:
+        return pool_.reference(e.frame);
     case kind::release:
         return pool_.release(e.frame);
     case kind::count:
-        return stats_.add(e.why);
+        return count(s, e.why, 1, e.pipe);
     case kind::consumed:
         if (auto *p = pipes_.find(e.pipe)) {
             on_consumed(*p, now);
@@ -349,7 +385,7 @@ void engine<Transport>::settle(socket &s, instant now)
 {
     for (;;) {
         for (const auto &e : out_.all())
-            carry_out(e, now);
+            carry_out(s, e, now);
         out_.clear();
         while (!again_.empty() && out_.empty()) {
             const auto id = again_.back();
@@ -358,21 +394,11 @@ void engine<Transport>::settle(socket &s, instant now)
             if (!p || p->ready || !p->outbox.empty() || !p->link->send_ready())
                 continue;
             p->ready = true;
-            visit(s, [&](auto &machine) {
-                if constexpr (requires { machine.on_pipe_ready(id, now, out_); })
-                    machine.on_pipe_ready(id, now, out_);
-                else
-                    machine.on_pipe_ready(id, out_);
-            });
+            visit(s, [&](auto &machine) { machine.on_pipe_ready(id, now, out_); });
         }
         if (!out_.empty())
             continue;
-        visit(s, [&](auto &machine) {
-            if constexpr (requires { machine.pump(now, out_); })
-                machine.pump(now, out_);
-            else
-                machine.pump(out_);
-        });
+        visit(s, [&](auto &machine) { machine.pump(now, out_); });
         if (out_.empty())
             return;
     }

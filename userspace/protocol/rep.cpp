@@ -119,12 +119,12 @@ std::uint32_t rep_machine::find(ticket_id ticket) const noexcept
 
 // ---- pipes ----
 
-void rep_machine::on_pipe_added(pipe_id pipe, std::uint64_t instance, std::size_t capacity)
+void rep_machine::on_pipe_added(const pipe_profile &pipe)
 {
-    pipes_.add({.id = pipe, .instance = instance, .capacity = capacity});
+    pipes_.add({.id = pipe.id, .instance = pipe.instance, .capacity = pipe.capacity});
 }
 
-void rep_machine::on_pipe_ready(pipe_id id, effects &out)
+void rep_machine::on_pipe_ready(pipe_id id, instant, effects &out)
 {
     auto *pipe = pipes_.find(id);
     if (!pipe)
@@ -201,7 +201,7 @@ rep_machine::parsed rep_machine::parse(std::span<const std::byte> payload) const
 }
 
 void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::byte> payload,
-                             effects &out)
+                             instant, effects &out)
 {
     auto *pipe = pipes_.find(id);
     SP_INVARIANT(pipe);
@@ -361,6 +361,11 @@ instant rep_machine::next_deadline() const noexcept
     return kept_.first == nobody ? instant::max() : requests_[kept_.first].kept_until;
 }
 
+void rep_machine::pump(instant, effects &out)
+{
+    pump(out);
+}
+
 void rep_machine::pump(effects &out)
 {
     while (!loose_.empty() && out.left() > 0) {
@@ -369,13 +374,26 @@ void rep_machine::pump(effects &out)
     }
 }
 
-void rep_machine::close(effects &out)
+std::size_t rep_machine::queued_out() const noexcept
+{
+    return static_cast<std::size_t>(
+        std::ranges::count(requests_, state::again, &request::what));
+}
+
+std::size_t rep_machine::queued_in() const noexcept
+{
+    return static_cast<std::size_t>(
+        std::ranges::count(requests_, state::queued, &request::what));
+}
+
+std::size_t rep_machine::close(effects &out)
 {
     for (std::uint32_t slot = 0; slot < requests_.size(); ++slot)
         if (requests_[slot].what != state::unused)
             free(slot);
     turn_.clear();
     pump(out);
+    return 0;
 }
 
 } // namespace sp::protocol

@@ -42,15 +42,14 @@ public:
     // `salt` is random: it keeps strangers from choosing requests that collide in the table.
     rep_machine(const rep_options &options, std::uint64_t salt);
 
-    // `instance` is the boot epoch of the peer; `capacity` the largest message, header included,
-    // that it takes.
-    void on_pipe_added(pipe_id pipe, std::uint64_t instance, std::size_t capacity);
+    void on_pipe_added(const pipe_profile &pipe);
     void on_pipe_closed(pipe_id pipe, instant now);
-    void on_pipe_ready(pipe_id pipe,
+    void on_pipe_ready(pipe_id pipe, instant now,
                        effects &out); // it has room again; after each send it is taken to be full
     void on_confirmed(pipe_id pipe, std::uint32_t messages,
                       effects &out); // the peer's link holds that many more
-    void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out);
+    void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, instant now,
+                    effects &out);
 
     [[nodiscard]] bool waiting() const noexcept
     {
@@ -67,10 +66,13 @@ public:
 
     void on_deadline(instant now);
     [[nodiscard]] instant next_deadline() const noexcept;
-    void pump(effects &out);  // releases what the other inputs left
-    void close(effects &out); // call until it emits nothing
+    void pump(instant now, effects &out);  // releases what the other inputs left
+    std::size_t close(effects &out); // call until it emits nothing
+    [[nodiscard]] std::size_t queued_out() const noexcept;
+    [[nodiscard]] std::size_t queued_in() const noexcept;
 
 private:
+    void pump(effects &out);
     static constexpr std::uint32_t nobody = ~0u;
     static constexpr std::size_t buckets = 1024;
 

@@ -33,9 +33,9 @@ const req_machine::context *req_machine::find(context_id id) const noexcept
     return const_cast<req_machine *>(this)->find(id);
 }
 
-void req_machine::on_pipe_added(pipe_id pipe, std::size_t capacity)
+void req_machine::on_pipe_added(const pipe_profile &pipe)
 {
-    pipes_.add({pipe, capacity, false});
+    pipes_.add({pipe.id, pipe.capacity, false});
 }
 
 void req_machine::on_pipe_ready(pipe_id pipe, instant now, effects &out)
@@ -46,7 +46,7 @@ void req_machine::on_pipe_ready(pipe_id pipe, instant now, effects &out)
         pump(now, out);
 }
 
-void req_machine::on_pipe_closed(pipe_id pipe)
+void req_machine::on_pipe_closed(pipe_id pipe, instant)
 {
     pipes_.remove(pipe);
     for (std::size_t slot = 0; slot < contexts_.size(); ++slot) {
@@ -223,7 +223,7 @@ bool req_machine::was_ours(std::uint32_t id) const noexcept
 }
 
 void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload,
-                             effects &out)
+                             instant, effects &out)
 {
     out.consumed(pipe);
     const auto refuse = [&](stat why) {
@@ -350,13 +350,31 @@ void req_machine::on_deadline(instant now)
     }
 }
 
+std::size_t req_machine::queued_out() const noexcept
+{
+    return static_cast<std::size_t>(std::ranges::count_if(contexts_, [](const context &c) {
+        return c.open && c.state == request_state::waiting && !c.sent;
+    }));
+}
+
+std::size_t req_machine::queued_in() const noexcept
+{
+    return static_cast<std::size_t>(std::ranges::count_if(
+        contexts_, [](const context &c) { return c.open && c.state == request_state::ready; }));
+}
+
 std::size_t req_machine::close(effects &out)
 {
     std::size_t never_sent = 0;
     for (auto &c : contexts_) {
         if (!c.open || out.left() < 4)
             continue;
-        never_sent += c.state == request_state::waiting && !c.sent;
+        if (c.state == request_state::waiting && !c.sent) {
+            ++never_sent;
+            out.count(stat::socket_closed);
+        }
+        if (c.state == request_state::ready)
+            out.count(stat::socket_unread);
         finish(c, request_state::idle, out);
         ++c.serial;
         c.open = false;

@@ -18,8 +18,6 @@
 
 namespace sp::protocol {
 
-enum class context_id : std::uint32_t {};
-
 enum class request_state : std::uint8_t {
     idle,
     queued,  // accepted, not yet on any pipe
@@ -42,12 +40,12 @@ public:
 
     explicit req_machine(const req_options &options) : options_(options) {}
 
-    // Pipes. `capacity` is the largest message (header included) that the pipe takes.
-    void on_pipe_added(pipe_id pipe, std::size_t capacity);
-    void on_pipe_closed(pipe_id pipe);
+    void on_pipe_added(const pipe_profile &pipe);
+    void on_pipe_closed(pipe_id pipe, instant now);
     void on_pipe_ready(pipe_id pipe, instant now,
                        effects &out); // it has room again; each send makes it full
-    void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, effects &out);
+    void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, instant now,
+                    effects &out);
 
     // Contexts. Empty: all are in use.
     [[nodiscard]] std::optional<context_id> open_context();
@@ -85,7 +83,8 @@ public:
     // Everything ends, as far as `out` has room; call until it emits nothing. Returns how many of
     // these requests were never sent.
     std::size_t close(effects &out);
-    [[nodiscard]] bool has_queued() const noexcept { return !queue_.empty(); }
+    [[nodiscard]] std::size_t queued_out() const noexcept;
+    [[nodiscard]] std::size_t queued_in() const noexcept;
 
 private:
     struct pipe_state {

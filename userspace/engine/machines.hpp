@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// All patterns, as the one thing that a socket of the engine holds. A new machine is added here and
+// nowhere else in engine/.
+#pragma once
+
+#include "userspace/protocol/rep.hpp"
+#include "userspace/protocol/req.hpp"
+
+#include <variant>
+
+namespace sp::core {
+
+using any_machine =
+    std::variant<std::monostate, protocol::req_machine, protocol::rep_machine>;
+
+template <class... Each>
+consteval bool all_are_machines(std::variant<std::monostate, Each...> *)
+{
+    return (protocol::machine<Each> && ...);
+}
+static_assert(all_are_machines(static_cast<any_machine *>(nullptr)));
+
+} // namespace sp::core
