@@ -32,6 +32,10 @@ public:
             return nullptr;
         return &pipes_[where_[slot]];
     }
+    [[nodiscard]] const Pipe *find(pipe_id id) const noexcept
+    {
+        return const_cast<pipe_table *>(this)->find(id);
+    }
 
     void remove(pipe_id id) noexcept
     {
@@ -48,8 +52,11 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return pipes_.size(); }
     [[nodiscard]] bool empty() const noexcept { return pipes_.empty(); }
     [[nodiscard]] Pipe &operator[](std::size_t i) noexcept { return pipes_[i]; }
+    [[nodiscard]] const Pipe &operator[](std::size_t i) const noexcept { return pipes_[i]; }
     [[nodiscard]] auto begin() noexcept { return pipes_.begin(); }
     [[nodiscard]] auto end() noexcept { return pipes_.end(); }
+    [[nodiscard]] auto begin() const noexcept { return pipes_.begin(); }
+    [[nodiscard]] auto end() const noexcept { return pipes_.end(); }
 
 private:
     static constexpr std::uint32_t nowhere = ~0u;
