@@ -11,36 +11,69 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
 class engine;
 
-// What a send does while nobody is connected.
-enum class when_alone : std::uint8_t { wait, fail };
+// What a queue does when it is full. block: push and pair make send wait, pub and bus wait for
+// send_timeout and then drop the newest; a receiver pushes back to its peers.
+enum class when_full : std::uint8_t { drop_oldest, drop_newest, block, disconnect };
 
+// What a send does while nobody is connected.
+enum class when_alone : std::uint8_t { wait, fail, drop };
+
+// Durations, sizes in bytes, counts. Bounds of a queue: both bind; a message is charged its bytes
+// and 64 more; 0 messages is no bound, 0 bytes is no queue; an empty queue takes one of any size.
 struct options {
-    std::string_view name = {}; // shown by tools
-    std::string_view listen = {},
-                     dial = {}; // the first endpoints; call listen() and dial() for more
-    engine *on = nullptr;       // default: the process's own
-    std::optional<std::uint64_t> message_max = {}; // bytes, 1 MiB; header and body, both directions
-    std::optional<when_alone> on_no_peer = {};     // req: wait
-    std::optional<std::chrono::nanoseconds> resend_time =
-        {}; // req: 60 s; 0: never again, no fail-over
-    std::optional<std::chrono::nanoseconds> request_deadline = {}; // req: none
-    std::optional<std::chrono::nanoseconds> linger = {};      // 1 s: how long the destructor drains
-    std::optional<std::uint32_t> ttl_max = {};                // rep: 8 words of backtrace, 1 to 15
-    std::optional<std::chrono::nanoseconds> dedupe_time = {}; // rep: 120 s; 0: every request is new
-    std::optional<std::uint64_t> reply_cache_bytes = {};      // rep: 1 MiB
-    std::optional<std::chrono::nanoseconds> connect_timeout = {};    // 5 s: one attempt of a dial
-    std::optional<std::chrono::nanoseconds> reconnect_min = {};      // 10 ms
-    std::optional<std::chrono::nanoseconds> reconnect_max = {};      // 2 s
-    std::optional<std::chrono::nanoseconds> keepalive_interval = {}; // 250 ms
-    std::optional<std::chrono::nanoseconds> peer_timeout = {};       // 1 s of silence
-    std::optional<std::uint32_t> pipes_max = {};                     // 4096
-    std::optional<std::uint32_t> ipc_mode = {}; // 0600: rights of a unixgram listener's path
+    using duration = std::chrono::nanoseconds;
+
+    std::string_view name = {};              // shown by tools
+    std::string_view listen = {}, dial = {}; // the first endpoints; call listen(), dial() for more
+    engine *on = nullptr;                    // default: the process's own
+    std::optional<std::uint64_t> message_max = {};      // 1 MiB; header and body, both directions
+    std::optional<std::uint64_t> send_queue_bytes = {}; // pub, bus: 1 MiB for each peer;
+                                                        // surveyor: 256 KiB; push, pair: 0
+    std::optional<std::uint32_t> send_queue_messages = {}; // 0
+    std::optional<std::uint64_t> recv_queue_bytes = {};    // sub: 1 MiB for each context; surveyor:
+                                                           // for each survey; bus: 1 MiB; pair: 0
+    std::optional<std::uint32_t> recv_queue_messages = {}; // 0
+    std::optional<when_full> on_send_full = {};    // pub: drop_oldest; bus, surveyor: drop_newest;
+                                                   // push, pair: block
+    std::optional<when_full> on_recv_full = {};    // sub: drop_oldest; bus, surveyor: drop_newest;
+                                                   // pair: block
+    std::optional<when_alone> on_no_peer = {};     // req, push, pair: wait; req never drops
+    std::optional<duration> resend_time = {};      // req: 60 s; 0: never again, no fail-over
+    std::optional<duration> request_deadline = {}; // req: none
+    std::optional<duration> survey_time = {};      // surveyor: 1 s
+    std::optional<duration> linger = {};           // 1 s: how long the destructor drains
+    std::optional<duration> send_timeout = {};     // none: of calls that are given no wait
+    std::optional<duration> recv_timeout = {};     // none
+    std::optional<std::uint32_t> ttl_max = {};     // rep, respondent, pair: 8 hops, 1 to 15
+    std::optional<duration> dedupe_time = {};      // rep: 120 s; 0: every request is new
+    std::optional<std::uint64_t> reply_cache_bytes = {}; // rep: 1 MiB
+    std::optional<bool> one_answer_per_peer = {};        // surveyor: false
+    std::optional<bool> end_when_all_answered = {};      // surveyor: false
+    std::optional<std::uint32_t> pair_version = {};      // pair: 1; 0 is nanomsg's
+    std::optional<duration> connect_timeout = {};        // 5 s: one attempt of a dial
+    std::optional<duration> reconnect_min = {};          // 10 ms; streams 100 ms
+    std::optional<duration> reconnect_max = {};          // 2 s; streams 10 s
+    std::optional<duration> hello_timeout = {};          // streams: 10 s
+    std::optional<std::uint32_t> half_open_max = {};     // 256: unfinished hellos of one listener
+    std::optional<duration> keepalive_interval = {};     // own links: 250 ms
+    std::optional<duration> peer_timeout = {};           // own links: 1 s of silence
+    std::optional<std::uint32_t> credit_messages = {};   // own links: pull, rep, respondent 64,
+                                                         // others 32; what a peer may send ahead
+    std::optional<std::uint32_t> pipes_max = {};         // 4096
+    std::optional<std::uint64_t> stream_send_bytes = {}; // push: 64 KiB, others the kernel's
+    std::optional<bool> tcp_nodelay = {};                // true
+    std::optional<bool> tcp_keepalive = {};              // true
+    std::optional<duration> tcp_user_timeout = {};       // 10 s; 0: the system's
+    std::optional<std::uint32_t> ipc_mode = {};          // 0600: rights of a listener's path
+    std::vector<std::uint32_t> allow_uid = {}, allow_gid = {}; // none: the path's rights decide
+    std::optional<int> listen_fd = {}; // of a stream that listens already; the caller's
 };
 
 // Who moves packets: the thread inside a call, helped by one that keeps time while nobody calls; or

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // How long a call may wait: for ever, for a duration, until a deadline, until somebody asks it to
-// stop, or a duration and a stop. A zero duration does not wait at all. The time-out of a call ends
-// the call, never the request behind it.
+// stop, or a duration and a stop. A zero duration does not wait at all. A call that is given
+// nothing waits as its socket's send_timeout and recv_timeout say, which is for ever unless they
+// are set. The time-out of a call ends the call, never the request behind it.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <stop_token>
 #include <utility>
@@ -21,7 +23,8 @@ inline constexpr forever_t forever{};
 
 class wait {
 public:
-    wait(forever_t = {}) noexcept {
+    wait() noexcept : given_(given::no) {} // as the socket's options say
+    wait(forever_t) noexcept {
     } // NOLINT(google-explicit-constructor): every call takes `100ms` or a token
     wait(std::stop_token stop) noexcept
         : stop_(std::move(stop)) {} // NOLINT(google-explicit-constructor)
@@ -47,10 +50,19 @@ public:
     [[nodiscard]] bool never() const noexcept { return duration_ && duration_->count() <= 0; }
     [[nodiscard]] const std::stop_token &stop() const noexcept { return stop_; }
 
+    // This one, or what is usual here if the caller has not said how long.
+    [[nodiscard]] wait or_usual(const std::optional<std::chrono::nanoseconds> &usual) const
+    {
+        return given_ == given::no && usual ? wait(*usual) : *this;
+    }
+
 private:
+    enum class given : std::uint8_t { no, yes };
+
     std::optional<std::chrono::nanoseconds> duration_;
     instant deadline_ = instant::max();
     std::stop_token stop_;
+    given given_ = given::yes;
 };
 
 } // namespace sp::inline v1
