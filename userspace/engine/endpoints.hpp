@@ -12,8 +12,8 @@
 
 namespace sp::core {
 
-template <transport Transport>
-std::size_t engine<Transport>::add_transport(Transport transport)
+template <transport Transport, stream_transport Streams>
+std::size_t engine<Transport, Streams>::add_transport(Transport transport)
 {
     for (std::size_t slot = 0; slot < transports_.size(); ++slot)
         if (!transports_[slot]) {
@@ -24,17 +24,17 @@ std::size_t engine<Transport>::add_transport(Transport transport)
     return transports_.size() - 1;
 }
 
-template <transport Transport>
-void engine<Transport>::remove_transport(std::size_t slot)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::remove_transport(std::size_t slot)
 {
-    pipes_.each([&](pipe_id, const pipe &p) { SP_INVARIANT(p.transport != slot); });
+    pipes_.each([&](pipe_id, const pipe &p) { SP_INVARIANT(p.bytes || p.transport != slot); });
     transports_[slot].reset();
 }
 
-template <transport Transport>
+template <transport Transport, stream_transport Streams>
 template <class Machine, class... Args>
-std::optional<socket_id> engine<Transport>::open(protocol::role role, const socket_options &options,
-                                                 Args &&...args)
+std::optional<socket_id>
+engine<Transport, Streams>::open(protocol::role role, const socket_options &options, Args &&...args)
 {
     socket_id id{};
     auto *s = sockets_.add(id);
@@ -46,8 +46,8 @@ std::optional<socket_id> engine<Transport>::open(protocol::role role, const sock
     return id;
 }
 
-template <transport Transport>
-bool engine<Transport>::drained(socket_id id)
+template <transport Transport, stream_transport Streams>
+bool engine<Transport, Streams>::drained(socket_id id)
 {
     auto *s = sockets_.find(id);
     bool done = true;
@@ -59,8 +59,9 @@ bool engine<Transport>::drained(socket_id id)
     return done;
 }
 
-template <transport Transport>
-typename engine<Transport>::leftovers engine<Transport>::close_socket(socket_id id, instant now)
+template <transport Transport, stream_transport Streams>
+typename engine<Transport, Streams>::leftovers
+engine<Transport, Streams>::close_socket(socket_id id, instant now)
 {
     leftovers left;
     auto *s = sockets_.find(id);
@@ -83,8 +84,8 @@ typename engine<Transport>::leftovers engine<Transport>::close_socket(socket_id 
         if (p.socket != id)
             return;
         left.undelivered += p.outbox.size();
-        left.unconfirmed += p.link->unconfirmed();
-        p.link->close(SP_REASON_SHUTTING_DOWN);
+        left.unconfirmed += p.unconfirmed();
+        p.close(SP_REASON_SHUTTING_DOWN);
         touch(which, p);
     });
     settle_touched(now);
@@ -93,17 +94,58 @@ typename engine<Transport>::leftovers engine<Transport>::close_socket(socket_id 
     return left;
 }
 
+// ---- events and admission ----
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::remember(socket &s, happening what)
+{
+    if (s.events.size() == happenings_max) {
+        s.events.pop_front();
+        count(s, stat::socket_events);
+    }
+    s.events.push_back(std::move(what));
+}
+
+template <transport Transport, stream_transport Streams>
+happening engine<Transport, Streams>::happening_of(happening::kind what, pipe_id id, const pipe &p)
+{
+    happening h{.what = what, .pipe = id, .transport = {}, .peer = {}};
+    const auto *s = sockets_.find(p.socket);
+    h.protocol = s ? static_cast<std::uint16_t>(protocol::peer_of(s->role)) : std::uint16_t{0};
+    if (p.bytes) {
+        h.transport = streams_.name(p.bytes->id);
+        h.peer = streams_.peer(p.bytes->id).text;
+    } else {
+        h.transport = transports_[p.transport]->name(p.route);
+        h.instance = p.link->peer_instance();
+    }
+    return h;
+}
+
+template <transport Transport, stream_transport Streams>
+auto engine<Transport, Streams>::unwelcome(socket &s, const candidate &who)
+    -> std::optional<denial>
+{
+    if (s.options.one_peer && s.peers > 0)
+        return denial{SP_REASON_BUSY, stat::listener_peer_busy};
+    if (s.admit && !s.admit(who))
+        return denial{SP_REASON_ACCESS, stat::listener_rejected};
+    if (s.peers >= s.options.pipes_max)
+        return denial{SP_REASON_LIMIT, stat::listener_limit};
+    return std::nullopt;
+}
+
 // ---- endpoints ----
 
-template <transport Transport>
-bool engine<Transport>::listened(std::size_t transport, std::uint16_t port)
+template <transport Transport, stream_transport Streams>
+bool engine<Transport, Streams>::listened(std::size_t transport, std::uint16_t port)
 {
     return listener_for(transport, port) != no_endpoint;
 }
 
-template <transport Transport>
-std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t transport,
-                                                     std::uint16_t port)
+template <transport Transport, stream_transport Streams>
+std::optional<endpoint_id> engine<Transport, Streams>::listen(socket_id id, std::size_t transport,
+                                                              std::uint16_t port)
 {
     endpoint_id name{};
     auto *e = endpoints_.add(name);
@@ -115,10 +157,10 @@ std::optional<endpoint_id> engine<Transport>::listen(socket_id id, std::size_t t
     return name;
 }
 
-template <transport Transport>
-std::optional<endpoint_id> engine<Transport>::dial(socket_id id, std::size_t transport,
-                                                   const sp_address &peer, std::uint16_t local_port,
-                                                   std::uint16_t peer_port, instant now)
+template <transport Transport, stream_transport Streams>
+std::optional<endpoint_id>
+engine<Transport, Streams>::dial(socket_id id, std::size_t transport, const sp_address &peer,
+                                 std::uint16_t local_port, std::uint16_t peer_port, instant now)
 {
     endpoint_id name{};
     auto *e = endpoints_.add(name);
@@ -135,8 +177,8 @@ std::optional<endpoint_id> engine<Transport>::dial(socket_id id, std::size_t tra
     return name;
 }
 
-template <transport Transport>
-void engine<Transport>::close_endpoint(endpoint_id id, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::close_endpoint(endpoint_id id, instant now)
 {
     auto *e = endpoints_.find(id);
     if (!e)
@@ -145,41 +187,85 @@ void engine<Transport>::close_endpoint(endpoint_id id, instant now)
     pipes_.each([&](pipe_id which, pipe &p) {
         if (p.endpoint != id)
             return;
-        p.link->close(SP_REASON_SHUTTING_DOWN);
+        p.close(SP_REASON_SHUTTING_DOWN);
         touch(which, p);
     });
     settle_touched(now);
 }
 
-template <transport Transport>
-void engine<Transport>::connect(endpoint_id id, endpoint &e, instant now)
+template <transport Transport, stream_transport Streams>
+std::optional<endpoint_id> engine<Transport, Streams>::listen(socket_id id, place_id place)
+{
+    endpoint_id name{};
+    auto *e = endpoints_.add(name);
+    if (!e)
+        return std::nullopt;
+    e->socket = id;
+    e->place = place;
+    return name;
+}
+
+template <transport Transport, stream_transport Streams>
+std::optional<endpoint_id> engine<Transport, Streams>::dial(socket_id id, place_id place,
+                                                            instant now)
+{
+    endpoint_id name{};
+    auto *e = endpoints_.add(name);
+    if (!e)
+        return std::nullopt;
+    e->dials = true;
+    e->socket = id;
+    e->place = place;
+    connect(name, *e, now);
+    settle_touched(now);
+    return name;
+}
+
+// A pipe on its way to the endpoint's peer, or why there is none.
+template <transport Transport, stream_transport Streams>
+pipe *engine<Transport, Streams>::open_pipe(endpoint_id id, endpoint &e, pipe_id &name, instant now)
 {
     auto &s = *sockets_.find(e.socket);
+    if (e.place)
+        return add_byte_pipe(name, streams_.connect(*e.place), e, id);
+    if (auto *p = add_pipe(name, e.transport, e.address, e, id)) {
+        p->link.emplace(link::connection::dial(config_of(*p, s, name, e), now));
+        return p;
+    }
+    e.last_failure = dial_failure{.code = errc::unreachable, .text = {}};
+    while (const auto failure = transports_[e.transport]->next_failure()) {
+        if (same(failure->first, e.address))
+            e.last_failure->code = failure->second;
+        else
+            on_failure(e.transport, failure->first, failure->second, now);
+    }
+    return nullptr;
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::connect(endpoint_id id, endpoint &e, instant now)
+{
     ++e.attempts;
     e.retry_at = instant::max();
-    pipe_id pipe{};
-    auto *p = add_pipe(pipe, e.transport, e.address, e, id);
+    pipe_id name{};
+    auto *p = open_pipe(id, e, name, now);
     if (!p) {
-        e.last_failure = dial_failure{.code = errc::unreachable, .text = {}};
-        while (const auto failure = transports_[e.transport]->next_failure()) {
-            if (same(failure->first, e.address))
-                e.last_failure->code = failure->second;
-            else
-                on_failure(e.transport, failure->first, failure->second, now);
-        }
+        if (!e.last_failure)
+            e.last_failure = dial_failure{.code = errc::limit_reached, .text = {}};
         e.failures = std::max(e.failures, 1u);
         return pause(id, e, now);
     }
-    p->link.emplace(link::connection::dial(config_of(*p, s, pipe, e), now));
-    e.pipe = pipe;
-    e.attempt_until = now + s.options.connect_timeout;
+    e.pipe = name;
+    e.attempt_until = now + sockets_.find(e.socket)->options.connect_timeout;
     schedule(id, e);
-    touch(pipe, *p);
+    touch(name, *p);
 }
 
-template <transport Transport>
-dial_failure engine<Transport>::failure_of(const pipe &p)
+template <transport Transport, stream_transport Streams>
+dial_failure engine<Transport, Streams>::failure_of(const pipe &p)
 {
+    if (p.bytes)
+        return stream_failure_of(p);
     const auto code = [&] {
         switch (p.link->reason()) {
         case SP_REASON_NO_LISTENER:
@@ -209,8 +295,8 @@ dial_failure engine<Transport>::failure_of(const pipe &p)
             .text = std::string(p.link->refusal_text())};
 }
 
-template <transport Transport>
-void engine<Transport>::on_dial_ended(endpoint_id id, const pipe &p, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_dial_ended(endpoint_id id, const pipe &p, instant now)
 {
     auto *e = endpoints_.find(id);
     if (!e)
@@ -227,16 +313,20 @@ void engine<Transport>::on_dial_ended(endpoint_id id, const pipe &p, instant now
 }
 
 // The first attempt after a good connection is immediate.
-template <transport Transport>
-void engine<Transport>::pause(endpoint_id id, endpoint &e, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::pause(endpoint_id id, endpoint &e, instant now)
 {
     const auto &options = sockets_.find(e.socket)->options;
+    using namespace std::chrono_literals;
+    const std::chrono::nanoseconds least = options.reconnect_min.value_or(e.place ? 100ms : 10ms);
+    const std::chrono::nanoseconds most =
+        std::max(least, options.reconnect_max.value_or(e.place ? 10s : 2s));
     std::chrono::nanoseconds wait{0};
     if (e.failures > 0) {
         const auto doublings = std::min(e.failures - 1, 30u);
-        wait = options.reconnect_min > options.reconnect_max / (std::int64_t{1} << doublings)
-                   ? options.reconnect_max
-                   : options.reconnect_min * (std::int64_t{1} << doublings);
+        wait = least > most / (std::int64_t{1} << doublings)
+                   ? most
+                   : least * (std::int64_t{1} << doublings);
         const auto whole = static_cast<std::uint64_t>(wait.count());
         wait = std::chrono::nanoseconds(random_.between(whole - whole / 2, whole));
     }
@@ -246,30 +336,30 @@ void engine<Transport>::pause(endpoint_id id, endpoint &e, instant now)
 }
 
 // The system says that a peer is gone. Believed while dialing; later only if it cannot be wrong.
-template <transport Transport>
-void engine<Transport>::on_failure(std::size_t transport, const sp_address &peer, errc why,
-                                   instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_failure(std::size_t transport, const sp_address &peer, errc why,
+                                            instant now)
 {
     const bool certain = transports_[transport]->certain();
     pipes_.each([&](pipe_id id, pipe &p) {
-        if (p.transport != transport || !same(p.address, peer) ||
+        if (p.bytes || p.transport != transport || !same(p.address, peer) ||
             (p.attached ? !certain : p.link->answered()))
             return;
         p.hint = why;
         p.why = stat::pipe_peer_closed;
-        p.link->close(p.attached ? SP_REASON_DEAD : SP_REASON_NONE);
+        p.close(p.attached ? SP_REASON_DEAD : SP_REASON_NONE);
         touch(id, p);
     });
     settle_touched(now);
 }
 
-template <transport Transport>
-void engine<Transport>::on_endpoint_deadline(endpoint_id id, endpoint &e, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_endpoint_deadline(endpoint_id id, endpoint &e, instant now)
 {
     if (now >= e.attempt_until) {
         e.attempt_until = instant::max();
         if (auto *p = pipes_.find(e.pipe)) {
-            p->link->close(SP_REASON_NONE);
+            p->close(SP_REASON_NONE);
             touch(e.pipe, *p);
         }
     }
@@ -280,8 +370,8 @@ void engine<Transport>::on_endpoint_deadline(endpoint_id id, endpoint &e, instan
         schedule(id, *still);
 }
 
-template <transport Transport>
-void engine<Transport>::schedule(endpoint_id id, endpoint &e)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::schedule(endpoint_id id, endpoint &e)
 {
     const auto at = std::min(e.attempt_until, e.retry_at);
     if (at >= e.scheduled)
@@ -290,8 +380,8 @@ void engine<Transport>::schedule(endpoint_id id, endpoint &e)
     timers_.add({at, timer_kind::endpoint, static_cast<std::uint32_t>(id)});
 }
 
-template <transport Transport>
-void engine<Transport>::schedule(socket_id id, socket &s)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::schedule(socket_id id, socket &s)
 {
     instant at = instant::max();
     visit(s, [&](auto &machine) { at = machine.next_deadline(); });
@@ -303,8 +393,8 @@ void engine<Transport>::schedule(socket_id id, socket &s)
 
 // ---- the turn ----
 
-template <transport Transport>
-void engine<Transport>::run_timers(instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::run_timers(instant now)
 {
     // A timer that fires may set another for now; the next turn takes it.
     for (std::size_t fired = 0; fired < 1024; ++fired) {
@@ -317,7 +407,10 @@ void engine<Transport>::run_timers(instant now)
             if (!p || p->scheduled != t->at)
                 continue;
             p->scheduled = instant::max();
-            p->link->on_deadline(now);
+            if (p->bytes)
+                p->bytes->talk.on_deadline(now);
+            else
+                p->link->on_deadline(now);
             touch(id, *p);
             settle_touched(now);
         } else if (t->kind == timer_kind::endpoint) {
@@ -341,9 +434,10 @@ void engine<Transport>::run_timers(instant now)
     }
 }
 
-template <transport Transport>
-std::size_t engine<Transport>::poll(instant now, sweep how)
+template <transport Transport, stream_transport Streams>
+std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
 {
+    turned_at_ = now;
     std::size_t work = touched_.empty() ? 0 : 1;
     settle_touched(now);
     delivered_ = false;
@@ -359,6 +453,7 @@ std::size_t engine<Transport>::poll(instant now, sweep how)
         while (const auto failure = t.next_failure())
             on_failure(slot, failure->first, failure->second, now);
     }
+    work += poll_streams(now, how);
     if (!delivered_)
         settle_touched(now);
     if (timers_.next() <= now) {
@@ -372,18 +467,19 @@ std::size_t engine<Transport>::poll(instant now, sweep how)
     return work;
 }
 
-template <transport Transport>
-void engine<Transport>::flush() noexcept
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::flush() noexcept
 {
     for (auto &t : transports_)
         if (t)
             t->flush();
 }
 
-template <transport Transport>
-instant engine<Transport>::next_deadline() const noexcept
+template <transport Transport, stream_transport Streams>
+instant engine<Transport, Streams>::next_deadline() const noexcept
 {
-    return timers_.next();
+    static constexpr auto starved_retry = std::chrono::milliseconds(1);
+    return starved_.empty() ? timers_.next() : std::min(timers_.next(), turned_at_ + starved_retry);
 }
 
 } // namespace sp::core

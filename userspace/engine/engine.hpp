@@ -14,6 +14,7 @@
 #include "userspace/engine/objects.hpp"
 #include "userspace/engine/random.hpp"
 #include "userspace/engine/slab.hpp"
+#include "userspace/engine/stream_transport.hpp"
 #include "userspace/engine/timers.hpp"
 #include "userspace/engine/transport.hpp"
 #include "userspace/link/cookie.hpp"
@@ -22,6 +23,7 @@
 
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace sp::core {
@@ -57,12 +59,12 @@ struct engine_config {
     std::size_t pipes_max = 4096;
 };
 
-template <transport Transport>
+template <transport Transport, stream_transport Streams = no_streams>
 class engine {
 public:
     static constexpr std::size_t batch = 64; // packets per transport and turn
 
-    engine(const engine_config &config, instant now);
+    engine(const engine_config &config, instant now, Streams streams = Streams());
 
     // ---- transports; a slot keeps its number until it is removed
     std::size_t add_transport(Transport transport);
@@ -73,6 +75,8 @@ public:
     {
         return slot < transports_.size() && transports_[slot] != nullptr;
     }
+
+    [[nodiscard]] Streams &streams() noexcept { return streams_; }
 
     // ---- sockets
     // A socket of this role; the rest makes its machine. Empty: there are too many.
@@ -101,6 +105,9 @@ public:
     [[nodiscard]] std::optional<endpoint_id> dial(socket_id id, std::size_t transport,
                                                   const sp_address &peer, std::uint16_t local_port,
                                                   std::uint16_t peer_port, instant now);
+    // The same by a place of the stream transport, which stays the caller's.
+    [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, place_id place);
+    [[nodiscard]] std::optional<endpoint_id> dial(socket_id id, place_id place, instant now);
     void close_endpoint(endpoint_id id, instant now);
     [[nodiscard]] endpoint *find(endpoint_id id) noexcept { return endpoints_.find(id); }
     [[nodiscard]] pipe *find(pipe_id id) noexcept { return pipes_.find(id); }
@@ -147,6 +154,7 @@ private:
     void touch(pipe_id id, pipe &p);
     void settle_touched(instant now);
     void after_input(pipe_id id, pipe &p, instant now);
+    void attach_if_alone(pipe_id id, pipe &p, instant now);
     void attach(pipe_id id, pipe &p, instant now);
     void detach(pipe_id id, pipe &p, instant now);
     void transmit_control(pipe_id id, pipe &p);
@@ -162,7 +170,41 @@ private:
     void tell_ready(pipe_id id, pipe &p, instant now);
     void schedule(pipe_id id, pipe &p);
 
+    // streams.hpp: connections over byte streams
+    static constexpr std::size_t stream_read = 16 * 1024;  // bytes of one read of small messages
+    static constexpr std::size_t stream_turn = 256 * 1024; // bytes of one stream in one turn
+    pipe *add_byte_pipe(pipe_id &id, stream_id stream, const endpoint &e, endpoint_id by);
+    [[nodiscard]] stream::connection_config stream_config_of(const socket &s, stream_id stream);
+    std::size_t poll_streams(instant now, sweep how);
+    void on_event(const stream_event &event, instant now);
+    void on_accepted(const stream_event &event, instant now);
+    void on_readable(pipe_id id, pipe &p, instant now);
+    [[nodiscard]] bool read_some(pipe_id id, pipe &p, std::size_t &budget, instant now);
+    [[nodiscard]] std::size_t feed(pipe_id id, pipe &p, std::span<const std::byte> bytes,
+                                   instant now);
+    bool starve(pipe_id id, byte_pipe &b);
+    [[nodiscard]] bool make_filling(byte_pipe &b, std::size_t more);
+    bool deliver(pipe_id id, pipe &p, instant now);
+    void on_stream_end(pipe_id id, pipe &p, const transfer &t);
+    void write_hello(pipe &p);
+    void admit_stream(pipe_id id, pipe &p, instant now);
+    bool write_stream(socket &s, pipe_id id, pipe &p, const outgoing &message);
+    void write_waiting(pipe_id id, pipe &p);
+    void resume(pipe_id id, pipe &p, instant now);
+    void watch(pipe &p);
+    void drop_stream(socket *s, pipe_id id, pipe &p);
+    void shed_half_open(endpoint_id listener, instant now);
+
     // endpoints.hpp: dialing
+    [[nodiscard]] pipe *open_pipe(endpoint_id id, endpoint &e, pipe_id &name, instant now);
+    void remember(socket &s, happening what);
+    [[nodiscard]] happening happening_of(happening::kind what, pipe_id id, const pipe &p);
+    // Why a peer that fits cannot become a pipe of this socket, if it cannot.
+    struct denial {
+        sp_reason reason;
+        stat count;
+    };
+    [[nodiscard]] std::optional<denial> unwelcome(socket &s, const candidate &who);
     void connect(endpoint_id id, endpoint &e, instant now);
     void on_dial_ended(endpoint_id id, const pipe &p, instant now);
     void pause(endpoint_id id, endpoint &e, instant now);
@@ -170,6 +212,7 @@ private:
     void on_endpoint_deadline(endpoint_id id, endpoint &e, instant now);
     void schedule(endpoint_id id, endpoint &e);
     [[nodiscard]] static dial_failure failure_of(const pipe &p);
+    [[nodiscard]] static dial_failure stream_failure_of(const pipe &p);
     void run_timers(instant now);
     void schedule(socket_id id, socket &s);
 
@@ -182,6 +225,11 @@ private:
     counters stats_;
     frame_pool pool_;
     std::vector<std::unique_ptr<Transport>> transports_;
+    Streams streams_;
+    std::unordered_map<stream_id, pipe_id> by_stream_;
+    std::vector<std::byte> scratch_; // what one read of a stream brings
+    std::vector<pipe_id> starved_;   // streams that wait for memory
+    instant turned_at_{};            // the latest poll()
     slab<pipe, pipe_id> pipes_;
     slab<endpoint, endpoint_id> endpoints_{4096};
     slab<socket, socket_id> sockets_{4096};
@@ -204,3 +252,4 @@ private:
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"
+#include "userspace/engine/streams.hpp"

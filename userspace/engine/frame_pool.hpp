@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Message buffers in sizes of powers of two, taken from the system in slabs and bounded by
-// memory_max. The engine's thread allocates and counts references; an application thread that is
+// memory_max; large ones go back to the system when the memory is wanted for another size. The
+// engine's thread allocates and counts references; an application thread that is
 // done with a message gives its reference back through give_back(), the one call that may come from
 // any thread. Frames live as long as the pool.
 #pragma once
 
 #include "userspace/protocol/types.hpp"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -41,6 +44,12 @@ public:
     explicit frame_pool(std::size_t memory_max) : memory_max_(memory_max) {}
     frame_pool(const frame_pool &) = delete;
     frame_pool &operator=(const frame_pool &) = delete;
+    ~frame_pool()
+    {
+        for (auto *f : frames_)
+            if (f && is_large(f->size_class))
+                free_memory(reinterpret_cast<std::byte *>(f));
+    }
 
     // A frame of `size` bytes with one reference, or null: memory_max is reached.
     [[nodiscard]] frame *allocate(std::size_t size) noexcept
@@ -112,6 +121,7 @@ public:
     }
 
     [[nodiscard]] std::size_t memory() const noexcept { return memory_; }
+    [[nodiscard]] std::size_t memory_max() const noexcept { return memory_max_; }
     [[nodiscard]] std::size_t
     in_use() noexcept // frames with a reference: the census that tests take
     {
@@ -119,7 +129,7 @@ public:
         std::size_t free = 0;
         for (const auto &list : free_)
             free += list.size();
-        return frames_.size() - free;
+        return frames_.size() - names_.size() - free;
     }
 
 private:
@@ -133,40 +143,77 @@ private:
         return bits <= smallest_bits ? 0 : bits - smallest_bits;
     }
 
+    static constexpr bool is_large(std::size_t size_class) noexcept
+    {
+        return std::size_t{1} << (size_class + smallest_bits) >= slab_bytes;
+    }
+    static void free_memory(std::byte *memory) noexcept
+    {
+        ::operator delete(memory, std::align_val_t{64});
+    }
+
     bool grow(std::size_t size_class) noexcept
     {
         const std::size_t each = std::size_t{1} << (size_class + smallest_bits);
-        const std::size_t bytes = each < slab_bytes ? slab_bytes : each;
-        if (bytes > memory_max_ - memory_ || memory_ > memory_max_)
+        const std::size_t bytes = std::max(each, slab_bytes);
+        if (bytes > memory_max_)
+            return false;
+        if (memory_ + bytes > memory_max_ && !make_room(bytes))
             return false;
         auto *memory =
             static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
         if (!memory)
             return false;
-        slabs_.emplace_back(memory);
+        if (!is_large(size_class))
+            slabs_.emplace_back(memory);
         memory_ += bytes;
         for (std::size_t at = 0; at < bytes; at += each) {
             auto *f = ::new (memory + at) frame;
-            f->id = static_cast<frame_id>(frames_.size());
+            f->id = new_name();
             f->size_class = static_cast<std::uint8_t>(size_class);
             f->capacity = static_cast<std::uint32_t>(each - sizeof(frame));
-            frames_.push_back(f);
+            frames_[static_cast<std::uint32_t>(f->id)] = f;
             free_[size_class].push_back(f);
         }
         return true;
     }
 
-    struct slab_delete {
-        void operator()(std::byte *memory) const noexcept
-        {
-            ::operator delete(memory, std::align_val_t{64});
+    // Gives free large frames back to the system, the largest first, until `bytes` more are
+    // allowed.
+    bool make_room(std::size_t bytes) noexcept
+    {
+        for (std::size_t size_class = classes; size_class-- > 0 && is_large(size_class);)
+            while (memory_ + bytes > memory_max_ && !free_[size_class].empty()) {
+                auto *f = free_[size_class].back();
+                free_[size_class].pop_back();
+                frames_[static_cast<std::uint32_t>(f->id)] = nullptr;
+                names_.push_back(f->id);
+                memory_ -= std::size_t{1} << (size_class + smallest_bits);
+                free_memory(reinterpret_cast<std::byte *>(f));
+            }
+        return memory_ + bytes <= memory_max_;
+    }
+
+    frame_id new_name()
+    {
+        if (names_.empty()) {
+            names_.push_back(static_cast<frame_id>(frames_.size()));
+            frames_.push_back(nullptr);
         }
+        const auto name = names_.back();
+        names_.pop_back();
+        return name;
+    }
+
+    struct slab_delete {
+        void operator()(std::byte *memory) const noexcept { free_memory(memory); }
     };
 
     std::size_t memory_max_;
     std::size_t memory_ = 0;
     std::vector<std::unique_ptr<std::byte, slab_delete>> slabs_;
-    std::vector<frame *> frames_;
+    std::vector<frame *> frames_; // by name
+    std::vector<frame_id> names_; // of frames_, given back and free to be used again
     std::array<std::vector<frame *>, classes> free_;
     frame asked_; // lies at the bottom of the returned ones while somebody waits for memory
     alignas(64) std::atomic<frame *> returned_ = nullptr;

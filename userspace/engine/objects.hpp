@@ -7,11 +7,15 @@
 #include "sp/abi/address.h"
 #include "userspace/engine/frame_pool.hpp"
 #include "userspace/engine/machines.hpp"
+#include "userspace/engine/stream_transport.hpp"
 #include "userspace/engine/timers.hpp"
 #include "userspace/link/connection.hpp"
+#include "userspace/stream/connection.hpp"
 
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,10 +37,13 @@ inline constexpr auto no_endpoint = static_cast<endpoint_id>(0);
 struct socket_options {
     std::uint32_t message_max = 1 << 20;
     std::uint32_t pipes_max = 4096;
-    std::uint16_t window = 32; // packets of credit that a peer has
+    std::uint32_t half_open_max = 256; // unfinished hellos of one listener
+    std::uint16_t window = 32;         // packets of credit that a peer has
+    bool one_peer = false;             // a second peer is refused as busy
     std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
-    std::chrono::nanoseconds reconnect_min = std::chrono::milliseconds(10);
-    std::chrono::nanoseconds reconnect_max = std::chrono::seconds(2);
+    std::chrono::nanoseconds hello_timeout = std::chrono::seconds(10);
+    // Unset: what suits the transport. Own links 10 ms to 2 s, streams 100 ms to 10 s.
+    std::optional<std::chrono::nanoseconds> reconnect_min{}, reconnect_max{};
     std::chrono::nanoseconds keepalive_interval = std::chrono::milliseconds(250);
     std::chrono::nanoseconds peer_timeout = std::chrono::seconds(1);
 };
@@ -64,14 +71,32 @@ public:
 
 private:
     static constexpr std::size_t first = static_cast<std::size_t>(stat::socket_accepted);
-    static constexpr std::size_t places =
-        static_cast<std::size_t>(stat::pipe_bad_header) - first;
+    static constexpr std::size_t places = static_cast<std::size_t>(stat::pipe_bad_header) - first;
     std::array<std::uint32_t, places> values_{};
+};
+
+// What a pipe over a byte stream has in place of packets.
+struct byte_pipe {
+    stream_id id{};
+    stream::connection talk;
+
+    // In. A message that is being filled, and bytes that came behind one that nobody has taken yet.
+    frame *filling = nullptr;
+    std::vector<std::byte> held{};
+    std::size_t held_at = 0;
+    std::uint32_t untaken = 0; // messages that the pattern holds; at most one
+    bool paused = false;       // bytes have come that cannot be taken now: they are not watched for
+
+    // Out: how much of the outbox's first message is written, its head included.
+    std::size_t written = 0;
+    std::uint32_t confirmed = 0; // messages that the kernel has
+    interest watched = interest::read;
 };
 
 // A connection and its place: which transport, which way, whose.
 struct pipe {
-    std::optional<link::connection> link;
+    std::optional<link::connection> link; // over packets, or
+    std::unique_ptr<byte_pipe> bytes;     // over a stream
     std::size_t transport = 0;
     route_id route{};
     sp_address address{};
@@ -92,6 +117,40 @@ struct pipe {
     instant opened_at{};
     tally books;
 
+    [[nodiscard]] bool is_open() const noexcept
+    {
+        return bytes ? bytes->talk.state() == stream::phase::open
+                     : link->state() == link::phase::open;
+    }
+    [[nodiscard]] bool is_closed() const noexcept
+    {
+        return bytes ? bytes->talk.state() == stream::phase::closed
+                     : link->state() == link::phase::closed;
+    }
+    [[nodiscard]] bool has_room() const noexcept // for one message more
+    {
+        return outbox.empty() && (bytes ? is_open() : link->send_ready());
+    }
+    [[nodiscard]] std::uint32_t confirmed_now() const noexcept
+    {
+        return bytes ? bytes->confirmed : link->confirmed();
+    }
+    [[nodiscard]] std::uint32_t unconfirmed() const noexcept
+    {
+        return bytes ? bytes->written > 0 : link->unconfirmed();
+    }
+    [[nodiscard]] instant next_deadline() const noexcept
+    {
+        return bytes ? bytes->talk.next_deadline() : link->next_deadline();
+    }
+    void close(sp_reason reason, stream::ending ending = stream::ending::local) noexcept
+    {
+        if (bytes)
+            bytes->talk.close(ending);
+        else
+            link->close(reason);
+    }
+
     // Packets whose records the pattern has not all taken: how many messages had come when each was
     // complete.
     std::array<std::uint32_t, 64> packet_ends{};
@@ -109,6 +168,8 @@ struct dial_failure {
 
 struct endpoint {
     bool dials = false;
+    std::optional<place_id> place{}; // of the stream transport; else the fields of packets count
+    std::uint32_t half_open = 0;     // streams that have come and not finished their hello
     socket_id socket{};
     std::size_t transport = 0;
     sp_address address{};         // of the peer, when dialing
@@ -131,7 +192,20 @@ struct candidate {
     std::uint16_t port;
     std::uint16_t protocol;
     std::uint64_t instance;
+    std::optional<stream_id> stream{}; // in place of transport, address and port
 };
+
+// Something that happened to a pipe, in the order in which it did.
+struct happening {
+    enum class kind : std::uint8_t { attached, detached, refused };
+    kind what{};
+    pipe_id pipe = protocol::no_pipe; // attached, detached
+    stat why{};                       // detached, refused
+    std::string transport, peer;
+    std::uint16_t protocol = 0; // the peer's, as it said
+    std::uint64_t instance = 0;
+};
+inline constexpr std::size_t happenings_max = 1024; // kept for a socket; the oldest goes
 
 struct socket {
     any_machine machine;
@@ -140,6 +214,7 @@ struct socket {
     socket_options options;
     std::move_only_function<bool(const candidate &)> admit;
     std::uint32_t peers = 0;
+    std::deque<happening> events;
     bool closing = false;
     instant scheduled = instant::max();
 };

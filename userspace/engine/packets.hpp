@@ -13,9 +13,9 @@
 
 namespace sp::core {
 
-template <transport Transport>
-void engine<Transport>::on_packet(std::size_t transport, const sp_address &from,
-                                  std::span<const std::byte> packet, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_packet(std::size_t transport, const sp_address &from,
+                                           std::span<const std::byte> packet, instant now)
 {
     const auto header = link::read<sp_header>(packet);
     if (header.keygen != 0)
@@ -24,7 +24,7 @@ void engine<Transport>::on_packet(std::size_t transport, const sp_address &from,
     if (dcid == 0)
         return on_stranger(transport, from, packet, now);
     auto *p = pipes_.at(dcid & 0xffff);
-    if (!p || p->link->local_id() != dcid || p->transport != transport) {
+    if (!p || !p->link || p->link->local_id() != dcid || p->transport != transport) {
         stats_.add(stat::link_unknown_connection);
         if (header.type != SP_DATA && header.type != SP_ACK)
             return;
@@ -42,9 +42,9 @@ void engine<Transport>::on_packet(std::size_t transport, const sp_address &from,
     on_known(pipes_.name(dcid & 0xffff), *p, packet, now);
 }
 
-template <transport Transport>
-void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte> packet,
-                                 instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_known(pipe_id id, pipe &p, std::span<const std::byte> packet,
+                                          instant now)
 {
     switch (p.link->on_packet(packet, now)) {
     case link::arrival::records:
@@ -72,8 +72,9 @@ void engine<Transport>::on_known(pipe_id id, pipe &p, std::span<const std::byte>
     settle_touched(now);
 }
 
-template <transport Transport>
-void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::deliver(pipe_id id, pipe &p, std::span<const std::byte> packet,
+                                         instant now)
 {
     auto *s = sockets_.find(p.socket);
     SP_INVARIANT(s && p.attached);
@@ -114,9 +115,9 @@ void engine<Transport>::deliver(pipe_id id, pipe &p, std::span<const std::byte> 
     p.packet_ends[p.packets_last++ % p.packet_ends.size()] = p.messages_come;
 }
 
-template <transport Transport>
-void engine<Transport>::on_stranger(std::size_t transport, const sp_address &from,
-                                    std::span<const std::byte> packet, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_stranger(std::size_t transport, const sp_address &from,
+                                             std::span<const std::byte> packet, instant now)
 {
     const auto header = link::read<sp_header>(packet);
     if (!link::intact(packet))
@@ -133,10 +134,11 @@ void engine<Transport>::on_stranger(std::size_t transport, const sp_address &fro
         on_init(transport, from, packet, now);
 }
 
-template <transport Transport>
-void engine<Transport>::refuse(std::size_t transport, const sp_address &to,
-                               const sp_header &question, std::uint64_t scid, sp_reason why,
-                               std::uint16_t protocol, stat count, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::refuse(std::size_t transport, const sp_address &to,
+                                        const sp_header &question, std::uint64_t scid,
+                                        sp_reason why, std::uint16_t protocol, stat count,
+                                        instant now)
 {
     stats_.add(count);
     if (!answers_.take(now))
@@ -145,8 +147,8 @@ void engine<Transport>::refuse(std::size_t transport, const sp_address &to,
     transports_[transport]->send_to(to, std::as_bytes(std::span(&refusal, 1)));
 }
 
-template <transport Transport>
-endpoint_id engine<Transport>::listener_for(std::size_t transport, std::uint16_t port)
+template <transport Transport, stream_transport Streams>
+endpoint_id engine<Transport, Streams>::listener_for(std::size_t transport, std::uint16_t port)
 {
     auto found = no_endpoint;
     endpoints_.each([&](endpoint_id id, const endpoint &e) {
@@ -156,9 +158,9 @@ endpoint_id engine<Transport>::listener_for(std::size_t transport, std::uint16_t
     return found;
 }
 
-template <transport Transport>
-void engine<Transport>::on_probe(std::size_t transport, const sp_address &from,
-                                 std::span<const std::byte> packet, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_probe(std::size_t transport, const sp_address &from,
+                                          std::span<const std::byte> packet, instant now)
 {
     if (packet.size() < sizeof(sp_probe))
         return stats_.add(stat::link_bad_packet);
@@ -187,9 +189,9 @@ void engine<Transport>::on_probe(std::size_t transport, const sp_address &from,
     transports_[transport]->send_to(from, std::as_bytes(std::span(&answer, 1)));
 }
 
-template <transport Transport>
-void engine<Transport>::on_init(std::size_t transport, const sp_address &from,
-                                std::span<const std::byte> packet, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_init(std::size_t transport, const sp_address &from,
+                                         std::span<const std::byte> packet, instant now)
 {
     if (packet.size() != sizeof(sp_init))
         return stats_.add(stat::link_bad_packet);
@@ -219,9 +221,9 @@ void engine<Transport>::on_init(std::size_t transport, const sp_address &from,
     accept(transport, from, init, listener, now);
 }
 
-template <transport Transport>
-void engine<Transport>::accept(std::size_t transport, const sp_address &from, const sp_init &init,
-                               endpoint_id listener, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::accept(std::size_t transport, const sp_address &from,
+                                        const sp_init &init, endpoint_id listener, instant now)
 {
     const auto &e = *endpoints_.find(listener);
     auto &s = *sockets_.find(e.socket);
@@ -229,6 +231,12 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
     const auto theirs = link::be16(init.identity.protocol);
     const auto no = [&](sp_reason why, stat which) {
         s.books.add(which);
+        remember(s, {.what = happening::kind::refused,
+                     .why = which,
+                     .transport = {},
+                     .peer = {},
+                     .protocol = theirs,
+                     .instance = link::be64(init.identity.instance)});
         refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, which, now);
     };
     if (init.suite != 0)
@@ -237,10 +245,8 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
         return no(SP_REASON_PROTOCOL_MISMATCH, stat::listener_peer_protocol);
     const candidate who{transport, from, link::be16(init.header.sport), theirs,
                         link::be64(init.identity.instance)};
-    if (s.admit && !s.admit(who))
-        return no(SP_REASON_ACCESS, stat::listener_rejected);
-    if (s.peers >= s.options.pipes_max)
-        return no(SP_REASON_LIMIT, stat::listener_limit);
+    if (const auto why = unwelcome(s, who))
+        return no(why->reason, why->count);
     pipe_id id{};
     auto *p = add_pipe(id, transport, from, e, listener);
     if (!p)
@@ -253,9 +259,9 @@ void engine<Transport>::accept(std::size_t transport, const sp_address &from, co
     settle_touched(now);
 }
 
-template <transport Transport>
-void engine<Transport>::on_reset(const sp_address &from, std::span<const std::byte> packet,
-                                 instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_reset(const sp_address &from, std::span<const std::byte> packet,
+                                          instant now)
 {
     if (packet.size() != sizeof(sp_reset))
         return stats_.add(stat::link_bad_packet);

@@ -12,8 +12,8 @@
 
 namespace sp::core {
 
-template <transport Transport>
-engine<Transport>::engine(const engine_config &config, instant now)
+template <transport Transport, stream_transport Streams>
+engine<Transport, Streams>::engine(const engine_config &config, instant now, Streams streams)
     : random_(config.seed), instance_(random_() | 1), cookies_(
                                                           [this] {
                                                               link::cookie_secret s;
@@ -21,13 +21,13 @@ engine<Transport>::engine(const engine_config &config, instant now)
                                                               return s;
                                                           }(),
                                                           now),
-      pool_(config.memory_max), pipes_(config.pipes_max)
+      pool_(config.memory_max), streams_(std::move(streams)), pipes_(config.pipes_max)
 {
 }
 
-template <transport Transport>
+template <transport Transport, stream_transport Streams>
 template <class F>
-void engine<Transport>::visit(socket &s, F &&f)
+void engine<Transport, Streams>::visit(socket &s, F &&f)
 {
     std::visit(
         [&](auto &machine) {
@@ -37,8 +37,8 @@ void engine<Transport>::visit(socket &s, F &&f)
         s.machine);
 }
 
-template <transport Transport>
-void engine<Transport>::count(socket &s, stat which, std::uint64_t n, pipe_id by) noexcept
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::count(socket &s, stat which, std::uint64_t n, pipe_id by) noexcept
 {
     stats_.add(which, n);
     s.books.add(which, n);
@@ -49,9 +49,10 @@ void engine<Transport>::count(socket &s, stat which, std::uint64_t n, pipe_id by
 
 // ---- making and ending pipes ----
 
-template <transport Transport>
-pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer,
-                                  const endpoint &e, endpoint_id by)
+template <transport Transport, stream_transport Streams>
+pipe *engine<Transport, Streams>::add_pipe(pipe_id &id, std::size_t transport,
+                                           const sp_address &peer, const endpoint &e,
+                                           endpoint_id by)
 {
     auto *p = pipes_.add(id);
     if (!p)
@@ -74,9 +75,9 @@ pipe *engine<Transport>::add_pipe(pipe_id &id, std::size_t transport, const sp_a
     return p;
 }
 
-template <transport Transport>
-link::connection_config engine<Transport>::config_of(const pipe &p, const socket &s, pipe_id id,
-                                                     const endpoint &e)
+template <transport Transport, stream_transport Streams>
+link::connection_config engine<Transport, Streams>::config_of(const pipe &p, const socket &s,
+                                                              pipe_id id, const endpoint &e)
 {
     link::connection_config config;
     // 48 random bits and our own index: found without a table, and not to be guessed from outside.
@@ -98,8 +99,8 @@ link::connection_config engine<Transport>::config_of(const pipe &p, const socket
     return config;
 }
 
-template <transport Transport>
-void engine<Transport>::touch(pipe_id id, pipe &p)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::touch(pipe_id id, pipe &p)
 {
     if (p.touched)
         return;
@@ -107,8 +108,8 @@ void engine<Transport>::touch(pipe_id id, pipe &p)
     touched_.push_back(id);
 }
 
-template <transport Transport>
-void engine<Transport>::settle_touched(instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::settle_touched(instant now)
 {
     while (!touched_.empty()) {
         const auto id = touched_.back();
@@ -120,14 +121,17 @@ void engine<Transport>::settle_touched(instant now)
     }
 }
 
-template <transport Transport>
-void engine<Transport>::after_input(pipe_id id, pipe &p, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
 {
-    transmit_control(id, p);
-    if (p.link->state() == link::phase::open && !p.attached)
-        attach(id, p, now);
+    if (p.bytes)
+        resume(id, p, now);
+    else
+        transmit_control(id, p);
+    if (p.is_open() && !p.attached)
+        attach_if_alone(id, p, now);
     if (p.attached) {
-        if (const auto more = p.link->confirmed() - p.confirmed; more > 0) {
+        if (const auto more = p.confirmed_now() - p.confirmed; more > 0) {
             p.confirmed += more;
             auto &s = *sockets_.find(p.socket);
             visit(s, [&](auto &machine) {
@@ -139,18 +143,32 @@ void engine<Transport>::after_input(pipe_id id, pipe &p, instant now)
         }
         tell_ready(id, p, now);
     }
-    if (p.link->state() == link::phase::closed)
+    if (p.is_closed())
         return detach(id, p, now);
     schedule(id, p);
 }
 
-template <transport Transport>
-void engine<Transport>::attach(pipe_id id, pipe &p, instant now)
+// A dialer may find a peer while another has become the only one.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::attach_if_alone(pipe_id id, pipe &p, instant now)
+{
+    const auto &s = *sockets_.find(p.socket);
+    if (!s.options.one_peer || s.peers == 0)
+        return attach(id, p, now);
+    p.why = stat::listener_peer_busy;
+    p.close(SP_REASON_BUSY, stream::ending::refused);
+    if (p.link)
+        transmit_control(id, p);
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
 {
     auto &s = *sockets_.find(p.socket);
     p.attached = true;
     p.opened_at = now;
-    peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p.link->peer_id();
+    if (p.link)
+        peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p.link->peer_id();
     ++s.peers;
     if (auto *e = endpoints_.find(p.endpoint); e && p.dialed) {
         e->connected = true;
@@ -158,15 +176,17 @@ void engine<Transport>::attach(pipe_id id, pipe &p, instant now)
         e->attempt_until = instant::max();
     }
     const protocol::pipe_profile profile{.id = id,
-                                         .instance = p.link->peer_instance(),
-                                         .capacity = p.link->message_capacity()};
+                                         .instance = p.link ? p.link->peer_instance() : 0,
+                                         .capacity = p.link ? p.link->message_capacity()
+                                                            : s.options.message_max};
+    remember(s, happening_of(happening::kind::attached, id, p));
     visit(s, [&](auto &machine) { machine.on_pipe_added(profile); });
 }
 
-template <transport Transport>
-void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::tell_ready(pipe_id id, pipe &p, instant now)
 {
-    if (p.ready || !p.outbox.empty() || !p.link->send_ready())
+    if (p.ready || !p.has_room())
         return;
     auto &s = *sockets_.find(p.socket);
     p.ready = true;
@@ -179,6 +199,20 @@ void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
 {
     if (p.why)
         return *p.why;
+    if (p.bytes) {
+        switch (p.bytes->talk.why()) {
+        case stream::ending::bad_frame:
+            return stat::pipe_bad_frame;
+        case stream::ending::too_large:
+            return stat::pipe_too_large;
+        case stream::ending::peer_closed:
+            return stat::pipe_peer_closed;
+        case stream::ending::io_error:
+            return stat::pipe_io_error;
+        default:
+            return stat::pipe_local_close;
+        }
+    }
     switch (p.link->reason()) {
     case SP_REASON_DEAD:
         return stat::pipe_peer_dead;
@@ -194,8 +228,8 @@ void engine<Transport>::tell_ready(pipe_id id, pipe &p, instant now)
 }
 
 // What its pattern had sent on a pipe and never reached the wire: back to the pattern, or dropped.
-template <transport Transport>
-void engine<Transport>::take_back(socket &s, pipe_id id, pipe &p)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::take_back(socket &s, pipe_id id, pipe &p)
 {
     visit(s, [&](auto &machine) {
         for (; !p.outbox.empty(); p.outbox.pop_back()) {
@@ -211,31 +245,40 @@ void engine<Transport>::take_back(socket &s, pipe_id id, pipe &p)
     });
 }
 
-template <transport Transport>
-void engine<Transport>::detach(pipe_id id, pipe &p, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
 {
     auto *s = sockets_.find(p.socket);
     if (p.attached && s) {
         count(*s, close_stat(p));
-        count(*s, stat::socket_unconfirmed, p.link->unconfirmed());
+        count(*s, stat::socket_unconfirmed, p.unconfirmed());
         --s->peers;
+        auto what = happening_of(happening::kind::detached, id, p);
+        what.why = close_stat(p);
+        remember(*s, std::move(what));
+        if (p.bytes)
+            drop_stream(s, id, p);
         take_back(*s, id, p);
         visit(*s, [&](auto &machine) { machine.on_pipe_closed(id, now); });
         settle(*s, now);
     }
     for (const auto &waiting : p.outbox)
         pool_.release(waiting.frame);
+    if (p.bytes && !p.attached)
+        drop_stream(s, id, p);
     if (p.dialed)
         on_dial_ended(p.endpoint, p, now);
-    transports_[p.transport]->close_route(p.route);
-    peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = 0;
+    if (p.link) {
+        transports_[p.transport]->close_route(p.route);
+        peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = 0;
+    }
     pipes_.remove(id);
 }
 
-template <transport Transport>
-void engine<Transport>::schedule(pipe_id id, pipe &p)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::schedule(pipe_id id, pipe &p)
 {
-    const auto at = p.link->next_deadline();
+    const auto at = p.next_deadline();
     if (at >= p.scheduled)
         return;
     p.scheduled = at;
@@ -244,8 +287,8 @@ void engine<Transport>::schedule(pipe_id id, pipe &p)
 
 // ---- sending ----
 
-template <transport Transport>
-void engine<Transport>::transmit_control(pipe_id id, pipe &p)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::transmit_control(pipe_id id, pipe &p)
 {
     auto &t = *transports_[p.transport];
     while (p.link->transmit_due()) {
@@ -256,8 +299,8 @@ void engine<Transport>::transmit_control(pipe_id id, pipe &p)
     }
 }
 
-template <transport Transport>
-void engine<Transport>::block(pipe_id id, pipe &p)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::block(pipe_id id, pipe &p)
 {
     if (p.blocked)
         return;
@@ -265,9 +308,11 @@ void engine<Transport>::block(pipe_id id, pipe &p)
     blocked_.push_back(id);
 }
 
-template <transport Transport>
-bool engine<Transport>::write(socket &s, pipe_id id, pipe &p, const outgoing &message)
+template <transport Transport, stream_transport Streams>
+bool engine<Transport, Streams>::write(socket &s, pipe_id id, pipe &p, const outgoing &message)
 {
+    if (p.bytes)
+        return write_stream(s, id, p, message);
     auto &f = pool_[message.frame];
     const auto size = link::connection::message_packet_size(message.header_bytes + f.body().size());
     const auto room = transports_[p.transport]->reserve(p.route, size);
@@ -282,8 +327,8 @@ bool engine<Transport>::write(socket &s, pipe_id id, pipe &p, const outgoing &me
 }
 
 // A message for a pipe that has just ended.
-template <transport Transport>
-void engine<Transport>::lose(socket &s, const protocol::effect &e)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::lose(socket &s, const protocol::effect &e)
 {
     visit(s, [&](auto &machine) {
         if constexpr (requires { machine.on_unsent(e.pipe, e.frame); }) {
@@ -296,27 +341,30 @@ void engine<Transport>::lose(socket &s, const protocol::effect &e)
     });
 }
 
-template <transport Transport>
-void engine<Transport>::send(socket &s, const protocol::effect &e)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::send(socket &s, const protocol::effect &e)
 {
     auto *p = pipes_.find(e.pipe);
-    if (!p || p->link->state() != link::phase::open)
+    if (!p || !p->is_open())
         return lose(s, e); // the pattern hears of its end before this step is over
     outgoing message{
         .frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
     std::ranges::copy(e.header, message.header.begin());
     p->ready = false;
-    if (p->outbox.empty() && p->link->send_ready() && write(s, e.pipe, *p, message)) {
+    if (p->has_room() && write(s, e.pipe, *p, message)) {
         again_.push_back(e.pipe);
         return;
     }
     pool_.reference(e.frame);
     p->outbox.push_back(message);
-    block(e.pipe, *p);
+    if (p->bytes)
+        watch(*p);
+    else
+        block(e.pipe, *p);
 }
 
-template <transport Transport>
-void engine<Transport>::retry_blocked(instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::retry_blocked(instant now)
 {
     std::swap(blocked_, retrying_);
     for (const auto id : retrying_) {
@@ -339,8 +387,8 @@ void engine<Transport>::retry_blocked(instant now)
 
 // ---- effects ----
 
-template <transport Transport>
-void engine<Transport>::on_consumed(pipe &p, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_consumed(pipe &p, instant now)
 {
     ++p.messages_taken;
     while (p.packets_first != p.packets_last &&
@@ -351,8 +399,8 @@ void engine<Transport>::on_consumed(pipe &p, instant now)
     }
 }
 
-template <transport Transport>
-void engine<Transport>::carry_out(socket &s, const protocol::effect &e, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e, instant now)
 {
     using kind = protocol::effect::kind;
     switch (e.what) {
@@ -366,22 +414,25 @@ void engine<Transport>::carry_out(socket &s, const protocol::effect &e, instant 
         return count(s, e.why, 1, e.pipe);
     case kind::consumed:
         if (auto *p = pipes_.find(e.pipe)) {
-            on_consumed(*p, now);
+            if (p->bytes)
+                --p->bytes->untaken;
+            else
+                on_consumed(*p, now);
             touch(e.pipe, *p);
         }
         return;
     case kind::close_pipe:
         if (auto *p = pipes_.find(e.pipe)) {
             p->why = e.why;
-            p->link->close(SP_REASON_PROTOCOL_ERROR);
+            p->close(SP_REASON_PROTOCOL_ERROR);
             touch(e.pipe, *p);
         }
         return;
     }
 }
 
-template <transport Transport>
-void engine<Transport>::settle(socket &s, instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::settle(socket &s, instant now)
 {
     for (;;) {
         for (const auto &e : out_.all())
@@ -391,7 +442,7 @@ void engine<Transport>::settle(socket &s, instant now)
             const auto id = again_.back();
             again_.pop_back();
             auto *p = pipes_.find(id);
-            if (!p || p->ready || !p->outbox.empty() || !p->link->send_ready())
+            if (!p || p->ready || !p->has_room())
                 continue;
             p->ready = true;
             visit(s, [&](auto &machine) { machine.on_pipe_ready(id, now, out_); });
@@ -404,9 +455,9 @@ void engine<Transport>::settle(socket &s, instant now)
     }
 }
 
-template <transport Transport>
+template <transport Transport, stream_transport Streams>
 template <class Machine, class F>
-auto engine<Transport>::with(socket_id id, instant now, F &&f)
+auto engine<Transport, Streams>::with(socket_id id, instant now, F &&f)
 {
     auto &s = *sockets_.find(id);
     auto value = f(std::get<Machine>(s.machine), out_);
@@ -415,8 +466,8 @@ auto engine<Transport>::with(socket_id id, instant now, F &&f)
     return value;
 }
 
-template <transport Transport>
-void engine<Transport>::finish(instant now)
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::finish(instant now)
 {
     flush();
     if (touched_.empty())
