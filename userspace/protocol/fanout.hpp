@@ -70,6 +70,8 @@ public:
     [[nodiscard]] bool accepts(pipe_id pipe, std::size_t size) const noexcept;
     [[nodiscard]] bool all_accept(std::size_t size) const noexcept;
 
+    [[nodiscard]] overflow on_full() const noexcept { return on_full_; }
+
     // Pipes in no order, those included that are being closed; valid until one comes or goes.
     [[nodiscard]] std::size_t pipes() const noexcept { return pipes_.size(); }
     [[nodiscard]] pipe_id pipe(std::size_t i) const noexcept { return pipes_[i].id; }
