@@ -122,12 +122,38 @@ void node::let_go() noexcept
 {
     if (forked())
         return;
+    if (!watches_.empty())
+        tell_watches();
     if (leading_)
         if (const auto at = next_deadline(); at < wakes_at_) {
             wakes_at_ = at;
             waiter_.wake();
         }
     mutex_.unlock();
+}
+
+// Who waits in poll(2) has nobody to make the next turn: what its last call left on the pipes, the
+// credit of a message it took above all, goes out now.
+void node::tell_watches() noexcept
+{
+    if (callers_ == 0)
+        engine_.finish(engine_clock::now());
+    watches_.refresh();
+}
+
+result<int> node::descriptor(const watch_key &key, std::move_only_function<bool()> ready)
+{
+    const bool first = watches_.empty();
+    auto fd = watches_.descriptor(key, std::move(ready));
+    if (fd && first)
+        park_.notify_one();
+    return fd;
+}
+
+std::chrono::nanoseconds node::patience() const noexcept
+{
+    return watches_.empty() ? std::chrono::nanoseconds(keeper_patience)
+                            : std::chrono::nanoseconds(0);
 }
 
 bool node::forked() const noexcept
@@ -249,8 +275,10 @@ void node::keep() noexcept
             continue;
         }
         auto now = engine_clock::now();
-        if (callers_ > 0 || now - active_at_ < keeper_patience) {
+        if (callers_ > 0 || now - active_at_ < patience()) {
+            keeper_parked_ = !watches_.empty(); // the call that ends hands over to us
             park_.wait_for(held, keeper_patience);
+            keeper_parked_ = false;
             continue;
         }
         turn(now);

@@ -14,6 +14,7 @@
 #include "userspace/carrier.hpp"
 #include "userspace/engine/engine.hpp"
 #include "userspace/transport/waiter.hpp"
+#include "userspace/watches.hpp"
 #include "userspace/transports.hpp"
 
 #include <atomic>
@@ -84,6 +85,12 @@ public:
         const auto held = claim(); // a call waits for memory
         changed();
     }
+    // Descriptors for poll(2); see watches.hpp. From the first on, the keeper takes over as soon as
+    // no call drives: somebody sleeps who is not in a call.
+    [[nodiscard]] result<int> descriptor(const watch_key &key,
+                                         std::move_only_function<bool()> ready);
+    [[nodiscard]] watches &watched() noexcept { return watches_; }
+
 
 private:
     enum class step : bool { again, sleep };
@@ -113,6 +120,8 @@ private:
     void keep() noexcept;
 
     engine_options options_;
+    void tell_watches() noexcept;
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept;
     gate gate_{*this};
     std::mutex mutex_;
     std::atomic<int> wanting_ = 0; // threads that wait for the lock
@@ -128,6 +137,7 @@ private:
     bool stopping_ = false;
     bool look_everywhere_ = true; // the next turn is a full sweep
     int followers_ = 0;
+    watches watches_;
     int callers_ = 0; // threads inside run_until
     instant latest_{};
     instant wakes_at_ = instant::max(); // when the sleeper wakes by itself
@@ -189,6 +199,8 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
         if (work > 0 && options_.waiting != waiting::block)
             spin_until = now + spin_time;
         if (spin(held, now, spin_until) == step::sleep) {
+        if (work > 0 && !watches_.empty())
+            watches_.refresh(); // it may be long until we let go of the lock
             sleep(held, now, until);
             now = engine_clock::now();
             if (options_.waiting != waiting::block)

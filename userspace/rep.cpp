@@ -77,4 +77,11 @@ std::optional<request> rep::try_recv()
     return take(core_);
 }
 
+result<int> rep::recv_fd()
+{
+    return core_->descriptor(socket_core::watched::receive, std::nullopt, [core = core_.get()] {
+        return core->machine<rep_machine>().waiting();
+    });
+}
+
 } // namespace sp::inline v1

@@ -158,6 +158,19 @@ result<message> ask(socket_core &core, lock &held, context_id context, core::fra
     return receive(core, held, context, how_long.never() ? how_long : both);
 }
 
+// Would a request go out at once, or be refused at once?
+bool send_ready(socket_core &core)
+{
+    return core.machine<req_machine>().send_ready(0) && core.memory_left();
+}
+
+// Is there an answer, or an error to tell?
+bool receive_ready(socket_core &core, context_id context)
+{
+    const auto state = core.machine<req_machine>().state(context);
+    return state == request_state::ready || state == request_state::failed;
+}
+
 } // namespace
 
 // ---- req ----
@@ -242,6 +255,12 @@ result<req_context> req::open_context()
     return req_context(core_, static_cast<std::uint32_t>(*id));
 }
 
+result<int> req::send_fd()
+{
+    return core_->descriptor(socket_core::watched::send, std::nullopt,
+                             [core = core_.get()] { return send_ready(*core); });
+}
+
 // ---- context ----
 
 req_context::req_context(req_context &&) noexcept = default;
@@ -260,6 +279,7 @@ req_context::~req_context()
 {
     if (!core_)
         return;
+    core_->end_context(context_);
     const auto held = core_->home()->claim();
     if (core_->unusable())
         return;
@@ -314,6 +334,20 @@ void req_context::cancel() noexcept
         return;
     withdraw(*core_, name_of(context_));
     core_->home()->changed();
+}
+
+result<int> req_context::recv_fd()
+{
+    return core_->descriptor(socket_core::watched::receive, context_,
+                             [core = core_.get(), context = context_] {
+                                 return receive_ready(*core, name_of(context));
+                             });
+}
+
+result<int> req_context::send_fd()
+{
+    return core_->descriptor(socket_core::watched::send, context_,
+                             [core = core_.get()] { return send_ready(*core); });
 }
 
 } // namespace sp::inline v1

@@ -360,7 +360,7 @@ socket &socket::operator=(socket &&other) noexcept
 {
     if (this != &other) {
         if (core_)
-            (void)core_->close(core_->linger());
+            core_->end();
         core_ = std::move(other.core_);
     }
     return *this;
@@ -369,13 +369,61 @@ socket &socket::operator=(socket &&other) noexcept
 socket::~socket()
 {
     if (core_)
-        (void)core_->close(core_->linger());
+        core_->end();
 }
 
 result<endpoint_id> socket::dial(std::string_view url)
 {
+// ---- descriptors ----
+
+result<int> socket_core::descriptor(watched what, context_name context,
+                                    std::move_only_function<bool()> ready)
+{
+    const auto held = node_->claim();
+    if (auto why = unusable())
+        return std::unexpected(*why);
+    return node_->descriptor(
+        {.owner = this, .what = what, .context = context},
+        [this, ready = std::move(ready)]() mutable { return closed_ || ready(); });
+}
+
+void socket_core::end_context(std::uint32_t context) noexcept
+{
+    const auto held = node_->claim();
+    if (!node_->forked())
+        node_->watched().forget(this, context);
+}
+
+bool socket_core::memory_left() noexcept
+{
+    auto &pool = engine().pool();
+    for (;;) {
+        if (auto *f = pool.allocate(0)) {
+            pool.release(f->id);
+            return true;
+        }
+        if (pool.ask())
+            return false;
+    }
+}
+
     return core_->dial(url);
 }
+socket_core::~socket_core()
+{
+    const auto held = node_->claim();
+    if (!node_->forked())
+        node_->watched().forget(this);
+}
+
+void socket_core::end() noexcept
+{
+    (void)close(linger_);
+    const auto held = node_->claim();
+    if (!node_->forked())
+        node_->watched().forget(this, std::nullopt);
+}
+
 
 result<endpoint_id> socket::dial(std::string_view url, wait first_connection)
 {

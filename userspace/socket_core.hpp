@@ -21,6 +21,7 @@ public:
 
     socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role);
 
+    ~socket_core();
     // Makes the engine's part by `open(engine, socket options)`, dials and listens as the options
     // say.
     template <class Open>
@@ -39,6 +40,18 @@ public:
     void close_endpoint(endpoint_id id);
     close_report close(const wait &drain);
     [[nodiscard]] std::chrono::nanoseconds linger() const noexcept { return linger_; }
+    void end() noexcept; // of the socket object: drains, and takes its descriptors back
+
+    // A descriptor for poll(2), readable while `ready()` holds and for good once the socket is
+    // closed, so that nobody sleeps for ever. `ready` is called with the lock held and the socket
+    // open. It lives as long as the socket object, or as the context it is for.
+    using watched = watch_key::kind;
+    using context_name = std::optional<std::uint32_t>;
+    [[nodiscard]] result<int> descriptor(watched what, context_name context,
+                                         std::move_only_function<bool()> ready);
+    void end_context(std::uint32_t context) noexcept; // takes the descriptors of a context back
+    [[nodiscard]] bool
+    memory_left() noexcept; // with the lock held; if not, being given some is told
 
     [[nodiscard]] const std::shared_ptr<node> &home() const noexcept { return node_; }
     [[nodiscard]] node::engine_type &engine() noexcept { return node_->engine(); }

@@ -20,6 +20,9 @@ public:
     [[nodiscard]] result<request> recv(wait how_long = forever);
     [[nodiscard]] std::optional<request>
     try_recv(); // empty: nothing waits, or the socket is closed
+    // For poll(2), level-triggered: readable while a request waits, and for good once the socket is
+    // closed. Not to be read from; closed with the object.
+    [[nodiscard]] result<int> recv_fd();
 
     // Answers every request with what `answer(request)` returns, until stopped, timed out or
     // closed; returns the error that ended it. The function runs in this thread.

@@ -31,6 +31,11 @@ public:
                                           wait how_long = forever); // both, one wait for both
     void cancel() noexcept;
 
+    // For poll(2), level-triggered: readable while recv(0s) has something to tell, and while
+    // send(0s) would find a ready peer. Not to be read from; closed with the context.
+    [[nodiscard]] result<int> recv_fd();
+    [[nodiscard]] result<int> send_fd();
+
 private:
     friend class req;
     req_context(std::shared_ptr<detail::socket_core> core, std::uint32_t context) noexcept
@@ -53,6 +58,10 @@ public:
     [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = forever);
 
     [[nodiscard]] result<req_context> open_context();
+
+    // For poll(2): readable while a request would find a ready peer at once. Answers are told by
+    // the descriptors of contexts.
+    [[nodiscard]] result<int> send_fd();
 
 private:
     using socket::socket;
