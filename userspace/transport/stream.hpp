@@ -21,19 +21,22 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/epoll.h>
+#include <utility>
 #include <vector>
 
 namespace sp::transport {
 
 class stream {
 public:
-    static constexpr std::size_t events_max = 64;  // handed out by one poll()
+    static constexpr std::size_t events_max =
+        64; // handed out by one poll(), which is asked for two or more
     static constexpr std::size_t accepts_max = 16; // of one listener in one poll()
     static constexpr std::size_t parts_max = 64;   // of one write; more are a short count
     static constexpr auto pause = std::chrono::milliseconds(100); // of a listener in want
@@ -73,7 +76,7 @@ public:
                                  std::span<const std::span<const std::byte>> parts) noexcept;
     void watch(stream_id id, interest what) noexcept;
     void close(stream_id id) noexcept;
-    [[nodiscard]] const peer_identity &peer(stream_id id) noexcept;
+    [[nodiscard]] const peer_identity &peer(stream_id id) noexcept; // of a closed one: nobody
     [[nodiscard]] std::string_view name(stream_id id) const noexcept;
     [[nodiscard]] bool typed_frames(stream_id id) const noexcept;
     [[nodiscard]] int wake_fd() const noexcept { return epoll_.get(); }
@@ -81,55 +84,66 @@ public:
     [[nodiscard]] std::size_t streams() const noexcept { return streams_.size(); }
 
 private:
-    struct place {
+    enum class hearing : std::uint8_t { always, paused, ended };
+    struct place_state {
         stream_address where;
         stream_options options;
         descriptor netns;                        // of the options, ours
         std::optional<stream_listener> listener; // none: a target
-        bool paused = false;
+        hearing hears = hearing::always;
         std::string failure;
     };
+    // What an epoll event is about; the name finds nothing when its owner has gone.
+    enum class source : std::uint32_t { timer, listener, connection };
     enum class state : std::uint8_t { connecting, open, failed };
     struct connection {
         descriptor fd;
-        place_id place{};
+        place_id from{};
         stream_family family{};
         state is = state::connecting;
-        std::uint32_t watched = 0; // events that epoll has; 0: it has not got the descriptor
+        std::uint32_t watched = 0; // what epoll is asked to tell
         errc why{};                // failed
         peer_identity who;
-        std::vector<socket_name> left; // addresses of the name that were not tried yet
+        std::vector<socket_name> left; // addresses of the host that were not tried yet, last first
     };
 
     [[nodiscard]] result<void> start();
-    [[nodiscard]] result<place_id> add(place p);
+    [[nodiscard]] result<place_id> add(place_state p);
 
-    // Fills events_ with at most `n`; how many.
-    std::size_t gather(std::size_t n) noexcept;
-    std::size_t on_listener(place_id id, std::size_t at, std::size_t most) noexcept;
-    std::size_t on_connection(stream_id id, std::uint32_t ready, std::size_t at) noexcept;
-    bool take_in(place_id id, stream_listener::accepted came, stream_event &event) noexcept;
-    std::size_t turn_away(place_id id, place &p, std::size_t at, std::size_t most) noexcept;
-    void suspend(place &p) noexcept;
-    void resume() noexcept;
+    [[nodiscard]] static epoll_event registration(std::uint32_t events, source kind,
+                                                  std::uint32_t name) noexcept;
+    // Fills events_ with at most `most`; how many. `room` is what one descriptor may take of it.
+    std::size_t gather(std::size_t most) noexcept;
+    void on_listener(place_id id, std::size_t room) noexcept;
+    void on_connection(stream_id id, std::uint32_t ready, std::size_t room) noexcept;
+    void on_timer(std::size_t room) noexcept;
+    void tell(stream_event event) noexcept { events_[found_++] = event; }
     [[nodiscard]] bool still_so(const stream_event &event) noexcept;
 
-    void reach(stream_id id, connection &c) noexcept;
-    [[nodiscard]] int try_next(stream_id id, connection &c, const place &p) noexcept;
-    void fail(stream_id id, connection &c, errc why, std::string words) noexcept;
+    void take_in(place_id id, stream_listener::accepted came) noexcept;
+    void on_shortage(place_id id, place_state &p, std::size_t room) noexcept;
+    void resume() noexcept;
+
+    void try_next(stream_id id, connection &c, const place_state &p) noexcept;
     void on_connected(stream_id id, connection &c) noexcept;
-    void set_watched(std::uint64_t tag, int fd, std::uint32_t &now, std::uint32_t wanted) noexcept;
-    void finish(connection &c) noexcept;
-    void ring(std::chrono::nanoseconds after) noexcept;
+    void fail(stream_id id, connection &c, errc why, std::string words) noexcept;
+    [[nodiscard]] transfer end(stream_id id, connection &c, transfer last) noexcept;
+    void hear(place_id id, place_state &p, hearing how) noexcept;
+    [[nodiscard]] bool join(stream_id id, connection &c, std::uint32_t wanted) noexcept;
+    void set_watched(stream_id id, connection &c, std::uint32_t wanted) noexcept;
+    void drop(connection &c) noexcept;
+    void fire(std::chrono::nanoseconds after) noexcept;
 
     descriptor epoll_;
     descriptor timer_;   // fires when failures wait to be told, or a pause is over
     descriptor reserve_; // of no use but to be closed
-    slots<place, place_id> places_;
+    slots<place_state, place_id> places_;
     slots<connection, stream_id> streams_;
     std::deque<stream_id> failed_; // to be told
-    std::size_t paused_ = 0;       // listeners
     std::array<stream_event, events_max> events_{};
+    std::size_t found_ = 0; // in events_
+    bool any_paused_ = false;
+    const peer_identity nobody_;
 };
 
 } // namespace sp::transport

@@ -43,13 +43,15 @@ struct socket_name {
     [[nodiscard]] int family() const noexcept { return bytes.ss_family; }
 };
 
-// What `listens` and dials may be told apart by: "*" is every address, and cannot be dialed.
+// "*" is every address of this host, and only while listening.
 enum class resolve_for : std::uint8_t { listening, dialing };
 
 // Every name the address has, the best first; never empty. Errors: SP2001 for a path or name that
 // is too long, SP1026 for an unknown host.
 [[nodiscard]] result<std::vector<socket_name>> resolve(const stream_address &a, resolve_for why);
 
+// A short name for people: /path, @name, host:port.
+[[nodiscard]] std::string text_of(const stream_address &a);
 // 198.18.0.2:49311, [fd00::2]:7000, /path, @name; empty for a unix socket without a name.
 [[nodiscard]] std::string text_of(const socket_name &name);
 // The port of an internet address, else 0.

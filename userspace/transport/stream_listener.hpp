@@ -35,6 +35,8 @@ struct stream_options {
 
 // What every stream socket gets, accepted or dialed.
 void shape_stream(int fd, stream_family family, const stream_options &options) noexcept;
+// What the system's number says about a stream, and about an attempt to connect one.
+[[nodiscard]] errc stream_errc(int number) noexcept;
 // The user and process at the other end of a local stream; nothing on tcp.
 [[nodiscard]] peer_identity identity_of(int fd, stream_family family, std::string text) noexcept;
 
@@ -72,7 +74,8 @@ public:
 private:
     stream_listener(descriptor fd, stream_address where, stream_options options) noexcept;
     [[nodiscard]] static result<descriptor> handed_in(const stream_address &where, int fd);
-    [[nodiscard]] result<void> bind();
+    [[nodiscard]] result<void> bind(const socket_name &name);
+    void learn_port() noexcept;
     [[nodiscard]] bool may_come(const peer_identity &who, int fd) const noexcept;
 
     descriptor fd_;

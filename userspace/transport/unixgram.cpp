@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <utility>
@@ -18,81 +15,10 @@ constexpr std::size_t failures_max = 64;
 // The kernel's own names (autobind): a zero byte and five hexadecimal digits.
 constexpr std::size_t autobind_bytes = 5;
 
-struct unix_name {
-    sockaddr_un name{};
-    socklen_t length = sizeof(sa_family_t);
-};
-
-std::optional<unix_name> name_of(const std::string &path) noexcept
-{
-    unix_name n;
-    n.name.sun_family = AF_UNIX;
-    if (path.empty() || path.size() >= sizeof n.name.sun_path)
-        return std::nullopt;
-    std::memcpy(n.name.sun_path, path.data(), path.size());
-    n.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
-    return n;
-}
-
 unix_name name_of(const sp_address &peer) noexcept
 {
-    unix_name n;
-    n.name.sun_family = AF_UNIX;
-    std::memcpy(n.name.sun_path + 1, peer.bytes, peer.length);
-    n.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + peer.length);
-    return n;
-}
-
-error path_error(const std::string &path)
-{
-    return error::numbered(2001, "the path of a unix socket has 1 to 107 bytes",
-                           std::to_string(path.size()) + " bytes: " + path);
-}
-
-error system_error(std::string what)
-{
-    const int number = errno;
-    if (number == EMFILE || number == ENFILE)
-        return error::numbered(2009, std::move(what), std::strerror(number));
-    if (number == EACCES || number == EPERM || number == EROFS)
-        return error::numbered(2022, std::move(what), std::strerror(number),
-                               "check the rights of the directory");
-    if (number == ENOENT || number == ENOTDIR)
-        return error::numbered(2026, std::move(what), std::strerror(number),
-                               "make the directory first");
-    return error::numbered(2037, std::move(what), std::strerror(number));
-}
-
-// Does a live socket own the path? Asked with a stream socket: a datagram socket there answers
-// EPROTOTYPE and never notices; a file that nobody listens on answers ECONNREFUSED.
-enum class owner : std::uint8_t { none, stale, alive };
-
-owner owner_of(const unix_name &n) noexcept
-{
-    struct ::stat status{};
-    if (::lstat(n.name.sun_path, &status) != 0)
-        return owner::none;
-    if (!S_ISSOCK(status.st_mode))
-        return owner::alive; // somebody's file: not ours to remove
-    descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (::connect(probe.get(), reinterpret_cast<const sockaddr *>(&n.name), n.length) == 0)
-        return owner::alive;
-    return errno == ECONNREFUSED ? owner::stale : owner::alive;
-}
-
-// Keeps two listeners that start together apart: held while the stale file is looked at and
-// replaced.
-descriptor lock_directory(const std::string &path)
-{
-    const auto slash = path.rfind('/');
-    const std::string directory = slash == std::string::npos ? "."
-                                  : slash == 0               ? "/"
-                                                             : path.substr(0, slash);
-    descriptor lock(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (lock.get() >= 0)
-        while (::flock(lock.get(), LOCK_EX) != 0 && errno == EINTR) {
-        }
-    return lock;
+    // The address of a dialer is the abstract name that the kernel chose for it.
+    return *abstract_name({reinterpret_cast<const char *>(peer.bytes), peer.length});
 }
 
 } // namespace
@@ -106,58 +32,29 @@ unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stat
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 }
 
-unixgram::~unixgram()
-{
-    struct ::stat status{};
-    if (fd_.get() >= 0 && listens_ && ::lstat(path_.c_str(), &status) == 0 &&
-        status.st_ino == inode_)
-        ::unlink(path_.c_str());
-}
-
 result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counters &stats)
 {
-    const auto name = name_of(path);
-    if (!name)
-        return std::unexpected(path_error(path));
     descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (fd.get() < 0)
-        return std::unexpected(system_error("cannot open a unix socket"));
-    const auto lock = lock_directory(path);
-    switch (owner_of(*name)) {
-    case owner::alive:
-        return std::unexpected(
-            error::numbered(2002, path + " is in use", "a live socket or another file is there"));
-    case owner::stale:
-        ::unlink(path.c_str());
-        break;
-    case owner::none:
-        break;
-    }
-    // The rights of the socket become the file's, less the umask; then chmod gives back what that
-    // took.
-    ::fchmod(fd.get(), mode & 0777);
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) != 0)
-        return std::unexpected(
-            errno == EADDRINUSE ? error::numbered(2002, path + " is in use", std::strerror(errno))
-                                : system_error("cannot listen at " + path));
-    ::chmod(path.c_str(), mode & 0777);
+    if (!fd)
+        return std::unexpected(socket_error("cannot open a unix socket"));
+    auto bound = unix_path::bind(fd.get(), SOCK_DGRAM, path, mode);
+    if (!bound)
+        return std::unexpected(bound.error());
     unixgram t(std::move(fd), path, true, stats);
-    struct ::stat status{};
-    if (::lstat(path.c_str(), &status) == 0)
-        t.inode_ = status.st_ino;
+    t.bound_.emplace(std::move(*bound));
     return t;
 }
 
 result<unixgram> unixgram::dial(const std::string &path, counters &stats)
 {
-    if (!name_of(path))
+    if (!path_name(path))
         return std::unexpected(path_error(path));
     descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd.get() < 0)
-        return std::unexpected(system_error("cannot open a unix socket"));
+        return std::unexpected(socket_error("cannot open a unix socket"));
     const sa_family_t family = AF_UNIX; // only the family: the kernel chooses an abstract name
     if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0)
-        return std::unexpected(system_error("cannot name a unix socket"));
+        return std::unexpected(socket_error("cannot name a unix socket"));
     return unixgram(std::move(fd), path, false, stats);
 }
 
@@ -229,8 +126,8 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
 
 bool unixgram::reach() noexcept
 {
-    const auto name = name_of(path_);
-    if (::connect(fd_.get(), reinterpret_cast<const sockaddr *>(&name->name), name->length) == 0)
+    const auto name = path_name(path_);
+    if (::connect(fd_.get(), name->get(), name->length) == 0)
         return true;
     fail(listener_address(),
          errno == EACCES || errno == EPERM ? errc::permission_denied : errc::connection_refused);
@@ -268,7 +165,7 @@ unixgram::outcome unixgram::try_send(const sp_address &peer,
     const auto to = name_of(peer);
     const auto sent =
         listens_ ? ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                            reinterpret_cast<const sockaddr *>(&to.name), to.length)
+                            to.get(), to.length)
                  : ::send(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent >= 0) {
         stats_->add(stat::unixgram_sent);

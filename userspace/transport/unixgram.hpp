@@ -16,6 +16,7 @@
 #include "sp/abi/wire.h"
 #include "sp/error.hpp"
 #include "userspace/transport/descriptor.hpp"
+#include "userspace/transport/unix_path.hpp"
 
 #include <array>
 #include <cstddef>
@@ -45,7 +46,6 @@ public:
 
     unixgram(unixgram &&) noexcept = default;
     unixgram &operator=(unixgram &&) = delete;
-    ~unixgram();
 
     template <class Sink, class Sweep>
     std::size_t receive(Sink &&sink, std::size_t n, Sweep, std::int64_t) noexcept
@@ -105,7 +105,7 @@ private:
     descriptor fd_;
     std::string path_;
     bool listens_;
-    unsigned long inode_ = 0; // of the file we bound: only that one is removed
+    std::optional<unix_path> bound_; // of a listener; declared after fd_: the file goes first
     counters *stats_;
     std::vector<route> routes_;
     std::size_t waiting_ = 0; // packets pending on all routes
