@@ -6,13 +6,14 @@
 
 #include "userspace/protocol/rep.hpp"
 #include "userspace/protocol/req.hpp"
+#include "userspace/protocol/surveyor.hpp"
 
 #include <variant>
 
 namespace sp::core {
 
-using any_machine =
-    std::variant<std::monostate, protocol::req_machine, protocol::rep_machine>;
+using any_machine = std::variant<std::monostate, protocol::req_machine, protocol::rep_machine,
+                                 protocol::surveyor_machine>;
 
 template <class... Each>
 consteval bool all_are_machines(std::variant<std::monostate, Each...> *)
