@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// The send queues that patterns share, where PUB does not show them: headers, one pipe of many, all
+// but one, and pipes chosen by hand.
+#include "userspace/protocol/fanout.hpp"
+
+#include "tests/support/machine.hpp"
+
+namespace {
+
+using namespace sp::protocol;
+using sp::stat;
+using strings = std::vector<std::string>;
+
+// As little of a machine as the engine's part needs.
+struct queues {
+    fanout sends;
+
+    explicit queues(const queue_bounds &bounds = {.bytes = 1000},
+                    overflow on_full = overflow::drop_newest)
+        : sends(bounds, on_full)
+    {
+    }
+    void on_pipe_added(const pipe_profile &pipe) { sends.add(pipe); }
+    void on_pipe_closed(pipe_id pipe, instant) { sends.remove(pipe); }
+    void on_pipe_ready(pipe_id pipe, instant, effects &out) { sends.ready(pipe, out); }
+    void on_message(pipe_id, frame_id, std::span<const std::byte>, instant, effects &) {}
+    void on_deadline(instant) {}
+    [[nodiscard]] instant next_deadline() const { return instant::max(); }
+    void pump(instant, effects &out) { sends.pump(out); }
+    [[nodiscard]] std::size_t queued_out() const { return sends.queued(); }
+    [[nodiscard]] std::size_t queued_in() const { return 0; }
+    std::size_t close(effects &out) { return sends.drop_all(stat::socket_closed, out); }
+};
+
+class sender : public sp::test::machine_engine<queues> {
+public:
+    using machine_engine::machine_engine;
+
+    void send_to_others(pipe_id except, std::string_view header, std::string_view body)
+    {
+        const auto frame = new_frame(body);
+        submit(frame,
+               [&] { machine.sends.send_to_others(except, outgoing(frame, header, body), out); });
+    }
+    fate send_to(pipe_id pipe, std::string_view header, std::string_view body)
+    {
+        fate what{};
+        const auto frame = new_frame(body);
+        submit(frame, [&]() -> std::optional<sp::errc> {
+            what = machine.sends.send_to(pipe, outgoing(frame, header, body), out);
+            return what == fate::gone ? std::optional(sp::errc::no_peer) : std::nullopt;
+        });
+        return what;
+    }
+    static fanout::outgoing outgoing(frame_id frame, std::string_view header, std::string_view body)
+    {
+        return {.frame = frame, .size = body.size(), .header = std::as_bytes(std::span(header))};
+    }
+};
+
+TEST(fanout, sends_to_all_but_one)
+{
+    sender e;
+    const auto a = e.add_pipe(), b = e.add_pipe(), c = e.add_pipe();
+    for (const auto pipe : {a, b, c})
+        e.give_room(pipe, 4);
+    e.send_to_others(b, "", "x");
+    EXPECT_EQ(e.sent_on(a).size() + e.sent_on(c).size(), 2u);
+    EXPECT_TRUE(e.sent_on(b).empty());
+    e.send_to_others(no_pipe, "", "y");
+    EXPECT_EQ(e.sent_on(b), strings{"y"});
+}
+
+TEST(fanout, says_no_peer_when_the_only_pipe_is_left_out)
+{
+    sender e;
+    const auto only = e.add_pipe();
+    e.send_to_others(only, "", "x");
+    EXPECT_EQ(e.count(stat::socket_no_peer), 1);
+    EXPECT_EQ(e.frames_held(), 0u);
+}
+
+TEST(fanout, keeps_the_header_of_each_message_that_waits)
+{
+    sender e(queue_bounds{.bytes = 1 << 20});
+    const auto a = e.add_pipe(), b = e.add_pipe();
+    e.give_room(a, 10);
+    const std::string longest(header_bytes_max, 'H');
+    e.send_to_others(no_pipe, "", "0");
+    e.send_to_others(no_pipe, "one.", "1");
+    e.send_to_others(no_pipe, longest, "2");
+    e.give_room(b, 10);
+    strings headers[2];
+    for (const auto &s : e.wire)
+        headers[s.pipe == b].push_back(s.header);
+    EXPECT_EQ(headers[0], (strings{"", "one.", longest}));
+    EXPECT_EQ(headers[1], (strings{"", "one.", longest}));
+}
+
+TEST(fanout, sends_to_one_pipe_and_keeps_its_order_with_the_rest)
+{
+    sender e;
+    const auto a = e.add_pipe(), b = e.add_pipe();
+    e.send_to_others(no_pipe, "", "1");
+    EXPECT_EQ(e.send_to(a, "", "2"), fate::queued);
+    e.send_to_others(no_pipe, "", "3");
+    e.give_room(a, 9);
+    e.give_room(b, 9);
+    EXPECT_EQ(e.sent_on(a), (strings{"1", "2", "3"}));
+    EXPECT_EQ(e.sent_on(b), (strings{"1", "3"}));
+    EXPECT_EQ(e.send_to(a, "", "4"), fate::sent);
+}
+
+TEST(fanout, changes_nothing_when_the_addressed_pipe_is_gone)
+{
+    sender e;
+    const auto gone = e.add_pipe();
+    e.close_pipe(gone);
+    EXPECT_EQ(e.send_to(gone, "", "x"), fate::gone);
+    EXPECT_EQ(e.frames_held(), 0u);
+    EXPECT_EQ(e.count(stat::socket_no_peer), 0);
+}
+
+TEST(fanout, charges_the_header_to_the_queue_and_to_the_peers_limit)
+{
+    sender e(queue_bounds{.bytes = 200});
+    const auto pipe = e.add_pipe(20);
+    EXPECT_EQ(e.send_to(pipe, "12345678", "0123456789AB"), fate::queued); // 84
+    EXPECT_EQ(e.send_to(pipe, "12345678", "0123456789ABC"), fate::too_large);
+    EXPECT_EQ(e.count(stat::socket_peer_limit, pipe), 1);
+    EXPECT_EQ(e.send_to(pipe, "12345678", "0123456789AB"), fate::queued); // 168
+    EXPECT_FALSE(e.machine.sends.accepts(pipe, 20));
+    EXPECT_EQ(e.send_to(pipe, "12345678", "0123456789AB"), fate::full);
+}
+
+TEST(fanout, tells_what_became_of_each_copy)
+{
+    sender e(queue_bounds{.bytes = 1000, .messages = 1});
+    const auto ready = e.add_pipe(), full = e.add_pipe(), waits = e.add_pipe(),
+               small = e.add_pipe(1);
+    e.give_room(ready, 1);
+    EXPECT_EQ(e.send_to(full, "", "x"), fate::queued);
+    const auto frame = e.new_frame("body");
+    e.submit(frame, [&] {
+        auto &sends = e.machine.sends;
+        const auto id = sends.begin(sender::outgoing(frame, "", "body"));
+        EXPECT_EQ(sends.offer(id, ready, e.out), fate::sent);
+        EXPECT_EQ(sends.offer(id, full, e.out), fate::full);
+        EXPECT_EQ(sends.offer(id, waits, e.out), fate::queued);
+        EXPECT_EQ(sends.offer(id, small, e.out), fate::too_large);
+        EXPECT_EQ(sends.offer(id, no_pipe, e.out), fate::gone);
+        sends.end(id, e.out);
+    });
+    EXPECT_EQ(e.count(stat::socket_copied_out), 3);
+    EXPECT_EQ(e.frames_held(), 2u);
+}
+
+TEST(fanout, uses_its_memory_again)
+{
+    sender e;
+    const auto pipe = e.add_pipe();
+    for (int round = 0; round < 1000; ++round) {
+        e.send_to_others(no_pipe, "", std::to_string(round));
+        e.send_to_others(no_pipe, "", std::to_string(round));
+        e.give_room(pipe, 2);
+        ASSERT_EQ(e.frames_held(), 0u);
+    }
+    EXPECT_EQ(e.wire.size(), 2000u);
+}
+
+} // namespace
