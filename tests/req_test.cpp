@@ -130,6 +130,9 @@ private:
             EXPECT_GT(references[e.frame], 0) << "a released frame was sent";
             break;
         }
+        case effect::kind::retain:
+            ++references[e.frame];
+            break;
         case effect::kind::release:
             --references[e.frame];
             break;
@@ -473,6 +476,185 @@ TEST(req, close_releases_every_frame_and_tells_what_was_never_sent)
     } while (!a.out.empty());
     EXPECT_EQ(never_sent, 200u);
     EXPECT_EQ(a.frames_held(), 0);
+}
+
+TEST(req, waits_with_no_peer_unless_told_to_fail)
+{
+    asker a;
+    const auto c = a.context();
+    EXPECT_FALSE(a.machine.send_ready(10));
+    EXPECT_FALSE(a.request(c));
+    EXPECT_EQ(a.machine.queued_out(), 1u);
+}
+
+TEST(req, with_fail_a_peer_without_room_is_a_peer)
+{
+    asker a({.fail_without_peer = true});
+    const auto pipe = a.add_pipe();
+    ASSERT_FALSE(a.request(a.context())); // takes its room
+    const auto c = a.context();
+    EXPECT_FALSE(a.request(c));
+    EXPECT_EQ(a.machine.state(c), request_state::queued);
+    a.close_pipe(pipe); // now they wait for a pipe: they had a peer when they were sent
+    EXPECT_EQ(a.machine.state(c), request_state::queued);
+    EXPECT_EQ(a.request(a.context()), errc::no_peer);
+}
+
+TEST(req, a_refused_request_leaves_an_unread_reply_readable)
+{
+    asker a({.fail_without_peer = true});
+    const auto pipe = a.add_pipe();
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    a.reply(pipe, a.wire[0].id);
+    a.close_pipe(pipe);
+    EXPECT_EQ(a.request(c), errc::no_peer);
+    a.take(c);
+}
+
+TEST(req, a_request_that_waits_for_room_holds_up_none_that_another_pipe_takes)
+{
+    asker a;
+    const auto small = a.add_pipe(100), large = a.add_pipe(1000);
+    ASSERT_FALSE(a.request(a.context(), 500));
+    ASSERT_FALSE(a.request(a.context(), 500)); // waits for the large pipe
+    EXPECT_TRUE(a.machine.send_ready(10));
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    EXPECT_EQ(a.machine.state(c), request_state::waiting);
+    EXPECT_EQ(a.wire.back().pipe, small);
+    a.ready(large);
+    EXPECT_EQ(a.wire.back().pipe, large);
+    EXPECT_EQ(a.machine.queued_out(), 0u);
+}
+
+TEST(req, is_resent_elsewhere_even_when_its_own_pipe_is_next_in_turn)
+{
+    asker a({.resend_time = 100ms});
+    const auto first = a.add_pipe(), second = a.add_pipe();
+    ASSERT_FALSE(a.request(a.context()));
+    ASSERT_EQ(a.wire[0].pipe, first);
+    ASSERT_FALSE(a.request(a.context()));
+    a.ready(first);
+    a.ready(second);
+    ASSERT_FALSE(a.request(a.context())); // on the first, so that the second is next
+    a.ready(first);
+    a.wire.clear();
+    a.pass(100ms);
+    ASSERT_EQ(a.wire.size(), 2u); // two ready pipes for three requests
+    EXPECT_EQ(a.wire[0].pipe, second);
+    EXPECT_EQ(a.wire[1].pipe, first);
+}
+
+TEST(req, is_resent_on_its_own_pipe_when_there_is_no_other)
+{
+    asker a({.resend_time = 100ms});
+    const auto pipe = a.add_pipe();
+    a.add_pipe(5); // takes nothing of this size
+    ASSERT_FALSE(a.request(a.context()));
+    a.ready(pipe);
+    a.pass(100ms);
+    ASSERT_EQ(a.wire.size(), 2u);
+    EXPECT_EQ(a.wire[1].pipe, pipe);
+}
+
+TEST(req, is_resent_exactly_at_its_time)
+{
+    asker a({.resend_time = 100ms});
+    a.add_pipe();
+    ASSERT_FALSE(a.request(a.context()));
+    EXPECT_EQ(a.machine.next_deadline(), a.now + 100ms);
+}
+
+TEST(req, with_resend_off_it_is_never_sent_twice_and_no_timer_runs)
+{
+    asker a({.resend_time = 0s});
+    const auto pipe = a.add_pipe();
+    a.add_pipe();
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    EXPECT_EQ(a.machine.next_deadline(), instant::max());
+    a.ready(pipe);
+    a.pass(1h);
+    EXPECT_EQ(a.wire.size(), 1u);
+    a.close_pipe(pipe);
+    EXPECT_EQ(a.wire.size(), 1u);
+    EXPECT_EQ(a.machine.take_failure(c), errc::connection_reset);
+}
+
+TEST(req, with_resend_off_a_request_that_no_pipe_has_taken_waits_on)
+{
+    asker a({.resend_time = 0s});
+    const auto pipe = a.add_pipe();
+    ASSERT_FALSE(a.request(a.context()));
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    a.close_pipe(pipe);
+    EXPECT_EQ(a.machine.state(c), request_state::queued);
+    a.add_pipe();
+    EXPECT_EQ(a.machine.state(c), request_state::waiting);
+}
+
+TEST(req, an_error_is_told_once_and_does_not_outlive_a_new_request)
+{
+    asker a({.resend_time = 0s});
+    auto pipe = a.add_pipe();
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    a.close_pipe(pipe);
+    ASSERT_EQ(a.machine.state(c), request_state::failed);
+    pipe = a.add_pipe();
+    ASSERT_FALSE(a.request(c));
+    EXPECT_EQ(a.machine.state(c), request_state::waiting);
+    a.reply(pipe, a.wire.back().id);
+    a.take(c);
+    EXPECT_EQ(a.machine.state(c), request_state::idle);
+}
+
+TEST(req, the_reply_of_an_earlier_carrier_counts_after_a_resend)
+{
+    asker a({.resend_time = 100ms});
+    const auto first = a.add_pipe(), second = a.add_pipe();
+    const auto c = a.context();
+    ASSERT_FALSE(a.request(c));
+    a.pass(100ms);
+    ASSERT_EQ(a.wire[1].pipe, second);
+    a.reply(first, a.wire[0].id);
+    a.take(c);
+    a.reply(second, a.wire[0].id);
+    EXPECT_EQ(a.counted[stat::socket_late], 1);
+}
+
+TEST(req, the_end_of_a_pipe_that_carried_an_earlier_copy_changes_nothing)
+{
+    asker a({.resend_time = 100ms});
+    const auto first = a.add_pipe();
+    a.add_pipe();
+    ASSERT_FALSE(a.request(a.context()));
+    a.pass(100ms);
+    a.close_pipe(first);
+    EXPECT_EQ(a.wire.size(), 2u);
+    EXPECT_EQ(a.counted[stat::socket_failovers], 0);
+}
+
+TEST(req, ids_of_outstanding_requests_differ_though_chance_repeats_itself)
+{
+    req_machine machine({});
+    effects out;
+    machine.on_pipe_added({.id = static_cast<pipe_id>(1), .capacity = 100});
+    std::vector<std::uint32_t> ids;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        const auto c = *machine.open_context();
+        ASSERT_FALSE(machine.on_request(c, static_cast<frame_id>(i), 1, 7, instant{}, out));
+        machine.on_pipe_ready(static_cast<pipe_id>(1), instant{}, out);
+        ASSERT_EQ(out.all().size(), 1u);
+        std::uint32_t word = 0;
+        std::memcpy(&word, out.all()[0].header.data(), 4);
+        ids.push_back(word);
+        out.clear();
+    }
+    std::ranges::sort(ids);
+    EXPECT_EQ(std::ranges::adjacent_find(ids), ids.end());
 }
 
 } // namespace

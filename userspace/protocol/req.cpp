@@ -36,29 +36,62 @@ const req_machine::context *req_machine::find(context_id id) const noexcept
 void req_machine::on_pipe_added(const pipe_profile &pipe)
 {
     pipes_.add({pipe.id, pipe.capacity, false});
+    check_sizes_ = !queue_.empty();
 }
 
 void req_machine::on_pipe_ready(pipe_id pipe, instant now, effects &out)
 {
-    if (auto *p = pipes_.find(pipe))
-        p->ready = true;
+    auto *p = pipes_.find(pipe);
+    if (!p || p->ready)
+        return;
+    p->ready = true;
+    ++ready_;
     if (!queue_.empty())
         pump(now, out);
 }
 
 void req_machine::on_pipe_closed(pipe_id pipe, instant)
 {
+    auto *p = pipes_.find(pipe);
+    if (!p)
+        return;
+    if (p->ready)
+        --ready_;
     pipes_.remove(pipe);
+    check_sizes_ = true;
     for (std::size_t slot = 0; slot < contexts_.size(); ++slot) {
         auto &c = contexts_[slot];
         if (c.state != request_state::waiting || c.sent_on != pipe)
             continue;
         c.sent_on = no_pipe;
         if (options_.resend_time.count() > 0)
-            enqueue(slot);
+            enqueue(slot, stat::socket_failovers);
         else
             doom(slot, errc::connection_reset);
     }
+}
+
+// A copy that never reached the wire is as if it had not been sent: when it was the only one, the
+// request waits for a pipe as it did before. With resend off its pipe's end ends it all the same:
+// the application cannot see how far it had come.
+void req_machine::on_unsent(pipe_id pipe, frame_id frame)
+{
+    arrears_.release(frame);
+    if (options_.resend_time.count() == 0)
+        return;
+    const auto found = std::ranges::find_if(contexts_, [&](const context &c) {
+        return c.state == request_state::waiting && c.frame == frame;
+    });
+    if (found == contexts_.end()) // it is over: what came back is nobody's
+        return;
+    auto &c = *found;
+    SP_INVARIANT(c.copies > 0);
+    std::ranges::replace(c.carried, pipe, no_pipe);
+    if (c.sent_on == pipe)
+        c.sent_on = no_pipe;
+    if (--c.copies == 0)
+        arrears_.count(stat::socket_failovers);
+    enqueue(static_cast<std::size_t>(found - contexts_.begin()), stat::socket_failovers);
 }
 
 std::optional<context_id> req_machine::open_context()
@@ -122,23 +155,25 @@ std::optional<errc> req_machine::on_request(context_id id, frame_id frame, std::
     c->size = size;
     c->state = request_state::waiting;
     c->carriers = 0;
-    c->sent = false;
+    c->copies = 0;
     c->sent_on = no_pipe;
     c->resend_at = instant::max();
     c->deadline_at =
         options_.request_deadline.count() > 0 ? now + options_.request_deadline : instant::max();
     watch(*c);
-    enqueue(slot);
+    enqueue(slot, stat::socket_sent);
     pump(now, out);
     return std::nullopt;
 }
 
-void req_machine::enqueue(std::size_t slot)
+// `why` it goes out; when it waits already, the first reason stands.
+void req_machine::enqueue(std::size_t slot, stat why)
 {
     auto &c = contexts_[slot];
     if (c.queued)
         return;
     c.queued = true;
+    c.why = why;
     queue_.push_back(static_cast<std::uint16_t>(slot));
 }
 
@@ -154,49 +189,83 @@ bool req_machine::send_ready(std::size_t size) noexcept
         pipes_, [&](const auto &p) { return p.ready && size + id_bytes <= p.capacity; });
 }
 
-// The next ready pipe in turn, so that the load spreads and a resend goes elsewhere if there is an
-// elsewhere.
-req_machine::pipe_state *req_machine::pick(std::size_t size) noexcept
+// The next ready pipe in turn, so that the load spreads; `last` only if there is no other, so that
+// a resend goes elsewhere if there is an elsewhere.
+req_machine::pipe_state *req_machine::pick(std::size_t size, pipe_id last) noexcept
 {
+    const auto none = pipes_.size();
+    auto chosen = none;
     for (std::size_t i = 0; i < pipes_.size(); ++i) {
-        auto &pipe = pipes_[(turn_ + i) % pipes_.size()];
+        const auto at = (turn_ + i) % pipes_.size();
+        const auto &pipe = pipes_[at];
         if (!pipe.ready || size + id_bytes > pipe.capacity)
             continue;
-        turn_ = (turn_ + i + 1) % pipes_.size();
-        return &pipe;
+        if (pipe.id != last || chosen == none)
+            chosen = at;
+        if (pipe.id != last)
+            break;
     }
-    return nullptr;
+    if (chosen == none)
+        return nullptr;
+    turn_ = (chosen + 1) % pipes_.size();
+    return &pipes_[chosen];
 }
 
 void req_machine::pump(instant now, effects &out)
 {
-    std::size_t taken = 0;
-    while (taken < queue_.size() && out.left() >= 4) {
-        const auto slot = queue_[taken];
-        auto &c = contexts_[slot];
-        if (!pipes_.empty() && !fits_somewhere(c.size)) {
-            doom(slot, errc::message_too_large);
-        } else {
-            auto *pipe = pick(c.size);
-            if (!pipe)
-                break;
-            send(c, *pipe, now, out);
-        }
-        c.queued = false;
-        ++taken;
+    arrears_.pay(out);
+    if (check_sizes_ && !pipes_.empty())
+        doom_too_large();
+    send_queued(now, out);
+    while (!doomed_.empty() && out.left() >= 2) {
+        auto &c = contexts_[doomed_.back()];
+        drop_unsent(c,
+                    c.failure == errc::message_too_large ? stat::socket_peer_limit
+                                                         : stat::socket_withdrawn,
+                    out);
+        finish(c, request_state::failed, out);
     }
-    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(taken));
-    while (!doomed_.empty() && out.left() >= 2)
-        finish(contexts_[doomed_.back()], request_state::failed, out);
+}
+
+// A request that waits for a pipe with room holds up none that another pipe takes.
+void req_machine::send_queued(instant now, effects &out)
+{
+    std::size_t seen = 0, kept = 0;
+    for (; seen < queue_.size() && ready_ > 0 && out.left() >= 2; ++seen) {
+        const auto slot = queue_[seen];
+        auto &c = contexts_[slot];
+        auto *pipe = c.doomed ? nullptr : pick(c.size, c.sent_on);
+        if (pipe) {
+            c.queued = false;
+            send(c, *pipe, now, out);
+        } else {
+            queue_[kept++] = slot;
+        }
+    }
+    const auto first = queue_.begin();
+    queue_.erase(first + static_cast<std::ptrdiff_t>(kept),
+                 first + static_cast<std::ptrdiff_t>(seen));
+}
+
+// Other pipes than at the time of the request: what none of them takes fails.
+void req_machine::doom_too_large()
+{
+    check_sizes_ = false;
+    std::size_t largest = 0;
+    for (const auto &p : pipes_)
+        largest = std::max(largest, p.capacity);
+    for (const auto slot : queue_)
+        if (contexts_[slot].size + id_bytes > largest)
+            doom(slot, errc::message_too_large);
 }
 
 // The failure is executed by pump(), which is bounded by the room for effects.
 void req_machine::doom(std::size_t slot, errc why)
 {
     auto &c = contexts_[slot];
-    c.failure = why;
     if (c.doomed)
         return;
+    c.failure = why;
     c.doomed = true;
     doomed_.push_back(static_cast<std::uint16_t>(slot));
 }
@@ -204,13 +273,14 @@ void req_machine::doom(std::size_t slot, errc why)
 void req_machine::send(context &c, pipe_state &pipe, instant now, effects &out)
 {
     pipe.ready = false;
+    --ready_;
     c.carried[c.carriers % c.carried.size()] = pipe.id;
     ++c.carriers;
     if (c.carriers == 2 * c.carried.size()) // keep the count small, and above the array's size
         c.carriers = static_cast<std::uint8_t>(c.carried.size());
-    if (c.sent)
-        out.count(c.resend_at <= now ? stat::socket_resends : stat::socket_failovers);
-    c.sent = true;
+    if (c.copies > 0) // a returned one has been counted when it came back
+        out.count(c.why);
+    ++c.copies;
     c.sent_on = pipe.id;
     c.resend_at = options_.resend_time.count() > 0 ? now + options_.resend_time : instant::max();
     watch(c);
@@ -227,7 +297,7 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
 {
     out.consumed(pipe);
     const auto refuse = [&](stat why) {
-        out.count(why);
+        out.count(why, pipe);
         out.release(frame);
     };
     if (payload.size() < id_bytes) {
@@ -249,6 +319,13 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
     finish(c, request_state::ready, out);
     c.frame = frame;
     c.sent_on = pipe;
+}
+
+// A request that ends before it was on any pipe is a drop.
+void req_machine::drop_unsent(const context &c, stat why, effects &out)
+{
+    if (c.state == request_state::waiting && c.copies == 0)
+        out.count(why);
 }
 
 // The request is over: its frame goes, its id is remembered as ended.
@@ -277,6 +354,7 @@ void req_machine::cancel(context_id id, effects &out)
         return;
     if (c->state == request_state::ready)
         out.count(stat::socket_abandoned);
+    drop_unsent(*c, stat::socket_withdrawn, out);
     finish(*c, request_state::idle, out);
     ++c->serial;
 }
@@ -286,7 +364,7 @@ request_state req_machine::state(context_id id) const noexcept
     const auto *c = find(id);
     if (!c)
         return request_state::idle;
-    return c->state == request_state::waiting && !c->sent ? request_state::queued : c->state;
+    return c->state == request_state::waiting && c->copies == 0 ? request_state::queued : c->state;
 }
 
 std::uint32_t req_machine::serial(context_id id) const noexcept
@@ -344,7 +422,7 @@ void req_machine::on_deadline(instant now)
             continue;
         }
         if (now >= c.resend_at)
-            enqueue(slot);
+            enqueue(slot, stat::socket_resends);
         // A request that waits for a pipe has nothing to be woken for but its own deadline.
         earliest_ = std::min({earliest_, c.deadline_at, c.queued ? instant::max() : c.resend_at});
     }
@@ -353,7 +431,7 @@ void req_machine::on_deadline(instant now)
 std::size_t req_machine::queued_out() const noexcept
 {
     return static_cast<std::size_t>(std::ranges::count_if(contexts_, [](const context &c) {
-        return c.open && c.state == request_state::waiting && !c.sent;
+        return c.open && c.state == request_state::waiting && c.copies == 0;
     }));
 }
 
@@ -369,16 +447,16 @@ std::size_t req_machine::close(effects &out)
     for (auto &c : contexts_) {
         if (!c.open || out.left() < 4)
             continue;
-        if (c.state == request_state::waiting && !c.sent) {
+        if (c.state == request_state::waiting && c.copies == 0)
             ++never_sent;
-            out.count(stat::socket_closed);
-        }
+        drop_unsent(c, stat::socket_closed, out);
         if (c.state == request_state::ready)
             out.count(stat::socket_unread);
         finish(c, request_state::idle, out);
         ++c.serial;
         c.open = false;
     }
+    arrears_.pay(out);
     return never_sent;
 }
 

@@ -9,6 +9,7 @@
 // Inputs leave work behind; call pump() until it emits nothing.
 #pragma once
 
+#include "userspace/protocol/arrears.hpp"
 #include "userspace/protocol/pipe_table.hpp"
 #include "userspace/protocol/types.hpp"
 
@@ -43,7 +44,8 @@ public:
     void on_pipe_added(const pipe_profile &pipe);
     void on_pipe_closed(pipe_id pipe, instant now);
     void on_pipe_ready(pipe_id pipe, instant now,
-                       effects &out); // it has room again; each send makes it full
+                       effects &out);             // it has room again; each send makes it full
+    void on_unsent(pipe_id pipe, frame_id frame); // sent there, and never reached the wire
     void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, instant now,
                     effects &out);
 
@@ -80,11 +82,13 @@ public:
     // Ends what must fail and puts queued requests on ready pipes.
     void pump(instant now, effects &out);
 
+    // Requests that no pipe has taken yet; not those that wait to be sent again.
+    [[nodiscard]] std::size_t queued_out() const noexcept;
+    [[nodiscard]] std::size_t queued_in() const noexcept; // unread replies
+
     // Everything ends, as far as `out` has room; call until it emits nothing. Returns how many of
     // these requests were never sent.
     std::size_t close(effects &out);
-    [[nodiscard]] std::size_t queued_out() const noexcept;
-    [[nodiscard]] std::size_t queued_in() const noexcept;
 
 private:
     struct pipe_state {
@@ -97,12 +101,13 @@ private:
         std::uint16_t generation = 0;
         bool open = false;
         bool queued = false; // waits in queue_ for a pipe, for the first time or again
-        bool sent = false;
         bool doomed = false; // listed in doomed_
         bool receiving = false;
         request_state state = request_state::idle;
         errc failure{};
         std::uint8_t carriers = 0;
+        std::uint32_t copies = 0; // given to pipes and not returned
+        stat why{};               // it is queued
         std::uint32_t serial = 0;
         std::uint32_t id = 0;
         std::array<std::byte, id_bytes> header{};
@@ -116,11 +121,14 @@ private:
 
     [[nodiscard]] context *find(context_id id) noexcept;
     [[nodiscard]] const context *find(context_id id) const noexcept;
-    [[nodiscard]] pipe_state *pick(std::size_t size) noexcept;
+    [[nodiscard]] pipe_state *pick(std::size_t size, pipe_id last) noexcept;
     [[nodiscard]] bool fits_somewhere(std::size_t size) noexcept;
     [[nodiscard]] bool was_ours(std::uint32_t id) const noexcept;
     [[nodiscard]] std::uint32_t fresh_id(std::uint32_t random) const noexcept;
-    void enqueue(std::size_t slot);
+    void enqueue(std::size_t slot, stat why);
+    void send_queued(instant now, effects &out);
+    void doom_too_large();
+    void drop_unsent(const context &c, stat why, effects &out);
     void send(context &c, pipe_state &pipe, instant now, effects &out);
     void finish(context &c, request_state state, effects &out);
     void doom(std::size_t slot, errc why);
@@ -129,6 +137,9 @@ private:
     req_options options_;
     pipe_table<pipe_state> pipes_;
     std::size_t turn_ = 0;
+    std::size_t ready_ = 0;    // pipes with room
+    bool check_sizes_ = false; // pipes came or went: what waits may fit none of them
+    arrears arrears_;
     std::vector<context> contexts_;
     std::vector<std::uint32_t>
         ids_; // of contexts_, 0 when nothing is outstanding: what a reply is looked up in
