@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <random>
 #include <string>
+#include <tuple>
+#include <utility>
 
 namespace {
 
@@ -51,13 +53,58 @@ TEST(ip_url, is_read_with_host_port_and_keys)
     }
 }
 
-TEST(unixgram_url, is_an_absolute_path)
+TEST(path_url, is_an_absolute_path)
 {
-    for (const char *path : {"/run/sp/thermostat", "/a b", "/", "/with:colon", "/x/../y"}) {
-        const auto u = parse_url(std::string("unixgram://") + path);
-        ASSERT_TRUE(u) << path;
-        EXPECT_EQ(u->scheme, scheme::unixgram);
-        EXPECT_EQ(u->path, path);
+    for (const auto &[name, kind] :
+         {std::pair{"unixgram://", scheme::unixgram}, std::pair{"ipc://", scheme::ipc}})
+        for (const char *path :
+             {"/run/sp/thermostat", "/a b", "/", "/with:colon", "/x/../y", "/100%"}) {
+            const auto u = parse_url(std::string(name) + path);
+            ASSERT_TRUE(u) << path;
+            EXPECT_EQ(u->scheme, kind);
+            EXPECT_EQ(u->path, path);
+        }
+}
+
+TEST(abstract_url, is_a_name_whose_bytes_may_be_written_in_hexadecimal)
+{
+    using namespace std::string_literals;
+    const std::pair<std::string, std::string> cases[] = {
+        {"name", "name"},   {"sp/thermostat:1", "sp/thermostat:1"},
+        {"%00", "\0"s},     {"a%00b%ff%FF", "a\0b\xff\xff"s},
+        {"100%25", "100%"}, {"%3Fquery", "?query"},
+        {"%20", " "},       {std::string(107, 'x'), std::string(107, 'x')},
+    };
+    for (const auto &[text, name] : cases) {
+        const auto u = parse_url("abstract://" + text);
+        ASSERT_TRUE(u) << text << ": " << u.error().what();
+        EXPECT_EQ(u->scheme, scheme::abstract) << text;
+        EXPECT_EQ(u->path, name) << text;
+    }
+    for (const auto &text : {""s, std::string(108, 'x'), "%"s, "a%"s, "%1"s, "%g0"s, "%+1"s, "%-1"s,
+                             "% 1"s, "%0x"s, "name?io=xdp"s}) {
+        const auto u = parse_url("abstract://" + text);
+        ASSERT_FALSE(u) << text;
+        EXPECT_EQ(u.error().number(), 2001) << text;
+        EXPECT_FALSE(u.error().fix().empty()) << text;
+    }
+}
+
+TEST(tcp_url, is_a_host_and_a_port)
+{
+    const std::tuple<const char *, const char *, std::uint16_t> cases[] = {
+        {"tcp://127.0.0.1:0", "127.0.0.1", 0},
+        {"tcp://*:5555", "*", 5555},
+        {"tcp://[::1]:80", "::1", 80},
+        {"tcp://[fe80::1%eth0]:80", "fe80::1%eth0", 80},
+        {"tcp://host.example:65535", "host.example", 65535},
+    };
+    for (const auto &[text, host, port] : cases) {
+        const auto u = parse_url(text);
+        ASSERT_TRUE(u) << text << ": " << u.error().what();
+        EXPECT_EQ(u->scheme, scheme::tcp) << text;
+        EXPECT_EQ(u->host, host) << text;
+        EXPECT_EQ(u->port, port) << text;
     }
 }
 
@@ -73,14 +120,21 @@ TEST(url, is_refused_with_a_cause_and_a_cure)
     const refused cases[] = {
         {"", 2001, "\"\" is not a URL", "ip://HOST:PORT"},
         {"198.18.0.2:7000", 2001, "is not a URL", "ip://HOST:PORT"},
-        {"unix:///tmp/a", 2001, "unknown transport \"unix\"", ""},
+        {"unix:///tmp/a", 2001, "unknown transport \"unix\"", "ipc:///path"},
         {"inproc://a", 2001, "unknown transport \"inproc\"", "use one of: ip unixgram"},
         {"unixgrm:///tmp/a", 2001, "unknown transport \"unixgrm\"", "did you mean unixgram?"},
         {"IP://a:1", 2001, "unknown transport \"IP\"", ""},
         {"://a:1", 2001, "unknown transport \"\"", ""},
-        {"ipc:///tmp/a", 2025, "ipc://", "unixgram://"},
-        {"abstract://a", 2025, "abstract://", "unixgram://"},
-        {"tcp://a:1", 2025, "tcp://", "unixgram://"},
+        {"ipc://relative", 2001, "absolute path", "ipc:///path"},
+        {"ipc://", 2001, "absolute path", "ipc:///path"},
+        {"ipc:///a?io=xdp", 2001, "takes no query", "question mark"},
+        {"abstract://", 2001, "1 to 107 bytes", "abstract://name"},
+        {"abstract://%zz", 2001, "percent sign", "%25"},
+        {"tcp://a", 2001, "no port", "tcp://HOST:PORT"},
+        {"tcp://:80", 2001, "no host", "tcp://0.0.0.0"},
+        {"tcp://::1:80", 2001, "needs brackets", "tcp://[ADDRESS]:PORT"},
+        {"tcp://a:80?io=kernel", 2001, "takes no query", "question mark"},
+        {"tcp://a:http", 2001, "is not a port", "tcp://HOST:PORT"},
         {"unixgram://relative", 2001, "absolute path", "unixgram:///path"},
         {"unixgram://", 2001, "absolute path", "unixgram:///path"},
         {"unixgram:///a?io=xdp", 2001, "takes no query", "question mark"},
@@ -124,7 +178,8 @@ TEST(url, is_refused_with_a_cause_and_a_cure)
 TEST(url, keeps_a_zero_byte_out_of_paths_and_names)
 {
     using namespace std::string_literals;
-    for (const auto &text : {"unixgram:///run/a\0b"s, "ip://a\0b:1"s, "ip://a:1?if=e\0"s}) {
+    for (const auto &text : {"unixgram:///run/a\0b"s, "ip://a\0b:1"s, "ip://a:1?if=e\0"s,
+                             "ipc:///run/a\0b"s, "abstract://a\0b"s, "tcp://a\0b:1"s}) {
         const auto u = parse_url(text);
         ASSERT_FALSE(u) << text;
         EXPECT_EQ(u.error().number(), 2001) << text;
@@ -136,9 +191,10 @@ TEST(url, is_understood_or_refused_whatever_it_is)
     const auto seed = std::random_device()();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
-    const std::string pieces[] = {"ip://", "unixgram://", "ipc://", "/",    ":",   "[",    "]",
-                                  "?",     "&",           "=",      "io",   "xdp", "if",   "a",
-                                  "::",    "80",          "9999",   "\xff", "",    "encap"};
+    const std::string pieces[] = {"ip://", "unixgram://", "ipc://", "/",           ":",    "[",
+                                  "]",     "?",           "&",      "=",           "io",   "xdp",
+                                  "if",    "a",           "::",     "80",          "9999", "\xff",
+                                  "",      "encap",       "tcp://", "abstract://", "%",    "00"};
     std::size_t good = 0;
     for (int round = 0; round < 20000; ++round) {
         std::string text = round % 2 ? "ip://" : "";
@@ -150,7 +206,12 @@ TEST(url, is_understood_or_refused_whatever_it_is)
             continue;
         }
         ++good;
-        EXPECT_TRUE(u->scheme == scheme::ip ? !u->host.empty() : u->path.starts_with('/')) << text;
+        if (u->scheme == scheme::ip || u->scheme == scheme::tcp)
+            EXPECT_FALSE(u->host.empty()) << text;
+        else if (u->scheme == scheme::abstract)
+            EXPECT_FALSE(u->path.empty()) << text;
+        else
+            EXPECT_TRUE(u->path.starts_with('/')) << text;
     }
     EXPECT_GT(good, 0u); // else the pieces are badly chosen
 }

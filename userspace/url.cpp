@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace sp {
@@ -96,6 +98,36 @@ result<void> read_query(url &u, std::string_view query)
     return {};
 }
 
+// HOST:PORT of ip:// and tcp://; `name` is the scheme.
+result<url> parse_host(url u, std::string_view name, std::string_view rest, std::string_view text)
+{
+    const auto form = [&](std::string_view host) {
+        std::string fix("write ");
+        fix.append(name).append("://").append(host);
+        return fix;
+    };
+    const auto colon = rest.rfind(':');
+    const bool bracketed = rest.starts_with('[');
+    if (colon == std::string_view::npos || (bracketed && (colon == 0 || rest[colon - 1] != ']')))
+        return bad("no port in " + quoted(text), "",
+                   form("HOST:PORT, an IPv6 address in brackets"));
+    auto host = rest.substr(0, colon);
+    const auto port = rest.substr(colon + 1);
+    if (bracketed)
+        host = host.substr(1, host.size() - 2);
+    else if (host.contains(':'))
+        return bad("an IPv6 address needs brackets: " + quoted(text), "", form("[ADDRESS]:PORT"));
+    if (host.empty())
+        return bad("no host in " + quoted(text), "",
+                   form("0.0.0.0:PORT to listen on every address"));
+    const auto parsed = std::from_chars(port.data(), port.data() + port.size(), u.port);
+    if (port.empty() || parsed.ec != std::errc{} || parsed.ptr != port.data() + port.size())
+        return bad(quoted(port) + " is not a port", "a port is a number from 0 to 65535",
+                   form("HOST:PORT"));
+    u.host = host;
+    return u;
+}
+
 result<url> parse_ip(std::string_view rest, std::string_view text)
 {
     url u{.scheme = scheme::ip, .path = {}, .host = {}, .interface = {}};
@@ -104,27 +136,46 @@ result<url> parse_ip(std::string_view rest, std::string_view text)
             return std::unexpected(read.error());
         rest = rest.substr(0, mark);
     }
-    const auto colon = rest.rfind(':');
-    const bool bracketed = rest.starts_with('[');
-    if (colon == std::string_view::npos || (bracketed && (colon == 0 || rest[colon - 1] != ']')))
-        return bad("no port in " + quoted(text), "",
-                   "write ip://HOST:PORT, an IPv6 address in brackets");
-    auto host = rest.substr(0, colon);
-    const auto port = rest.substr(colon + 1);
-    if (bracketed)
-        host = host.substr(1, host.size() - 2);
-    else if (host.contains(':'))
-        return bad("an IPv6 address needs brackets: " + quoted(text), "",
-                   "write ip://[ADDRESS]:PORT");
-    if (host.empty())
-        return bad("no host in " + quoted(text), "",
-                   "write ip://0.0.0.0:PORT to listen on every address");
-    const auto parsed = std::from_chars(port.data(), port.data() + port.size(), u.port);
-    if (port.empty() || parsed.ec != std::errc{} || parsed.ptr != port.data() + port.size())
-        return bad(quoted(port) + " is not a port", "a port is a number from 0 to 65535",
-                   "write ip://HOST:PORT");
-    u.host = host;
-    return u;
+    return parse_host(std::move(u), "ip", rest, text);
+}
+
+result<url> parse_path(scheme what, std::string_view name, std::string_view rest,
+                       std::string_view text)
+{
+    if (!rest.starts_with('/')) {
+        std::string fix("write ");
+        fix.append(name).append(":///path");
+        return bad(std::string(name) + " needs an absolute path: " + quoted(text), "",
+                   std::move(fix));
+    }
+    return url{.scheme = what, .path = std::string(rest), .host = {}, .interface = {}};
+}
+
+// An abstract name is any bytes: %00 and all others that a URL cannot hold are written %XX.
+result<url> parse_abstract(std::string_view rest, std::string_view text)
+{
+    constexpr std::size_t name_max = 107; // what the system has room for
+    std::string name;
+    while (!rest.empty()) {
+        if (rest.front() != '%') {
+            name.push_back(rest.front());
+            rest.remove_prefix(1);
+            continue;
+        }
+        unsigned byte = 0;
+        const auto digits = rest.substr(1, 2);
+        const auto end = digits.data() + digits.size();
+        if (const auto read = std::from_chars(digits.data(), end, byte, 16);
+            digits.size() != 2 || read.ec != std::errc{} || read.ptr != end)
+            return bad("a percent sign without two hexadecimal digits in " + quoted(text), "",
+                       "write %25 for the sign itself");
+        name.push_back(static_cast<char>(byte));
+        rest.remove_prefix(3);
+    }
+    if (name.empty() || name.size() > name_max)
+        return bad("an abstract name has 1 to 107 bytes",
+                   std::to_string(name.size()) + " in " + quoted(text), "write abstract://name");
+    return url{.scheme = scheme::abstract, .path = std::move(name), .host = {}, .interface = {}};
 }
 
 } // namespace
@@ -143,30 +194,35 @@ std::string_view nearest(std::string_view word, std::initializer_list<std::strin
 
 result<url> parse_url(std::string_view text)
 {
+    constexpr const char *forms = "write ip://HOST:PORT or unixgram:///path";
     if (text.contains('\0')) // the system would stop reading there
-        return bad("a URL holds no zero byte", "", "write ip://HOST:PORT or unixgram:///path");
+        return bad("a URL holds no zero byte", "", forms);
     const auto colon = text.find("://");
     if (colon == std::string_view::npos)
-        return bad(quoted(text) + " is not a URL", "", "write ip://HOST:PORT or unixgram:///path");
+        return bad(quoted(text) + " is not a URL", "", forms);
     const auto name = text.substr(0, colon);
     const auto rest = text.substr(colon + 3);
     if (name == "ip")
         return parse_ip(rest, text);
-    if (name == "unixgram") {
-        if (rest.contains('?'))
-            return bad("unixgram takes no query", std::string(text),
-                       "leave out everything from the question mark on");
-        if (!rest.starts_with('/'))
-            return bad("unixgram needs an absolute path: " + quoted(text), "",
-                       "write unixgram:///path");
-        return url{
-            .scheme = scheme::unixgram, .path = std::string(rest), .host = {}, .interface = {}};
-    }
-    if (name == "ipc" || name == "abstract" || name == "tcp")
-        return std::unexpected(
-            error::numbered(2025, std::string(name) + ":// is not in this version",
-                            "streams towards NNG come in a later one", "use ip:// or unixgram://"));
-    return unknown("transport", name, {"ip", "unixgram", "ipc", "abstract", "tcp"});
+    if (name == "unix")
+        return bad("unknown transport " + quoted(name), "it is another name of NNG for ipc",
+                   "write ipc:///path");
+    static constexpr std::pair<std::string_view, scheme> plain[] = {{"unixgram", scheme::unixgram},
+                                                                    {"ipc", scheme::ipc},
+                                                                    {"abstract", scheme::abstract},
+                                                                    {"tcp", scheme::tcp}};
+    const auto known = std::ranges::find(plain, name, &std::pair<std::string_view, scheme>::first);
+    if (known == std::end(plain))
+        return unknown("transport", name, {"ip", "unixgram", "ipc", "abstract", "tcp"});
+    if (rest.contains('?'))
+        return bad(std::string(name) + " takes no query", std::string(text),
+                   "leave out everything from the question mark on");
+    if (known->second == scheme::tcp)
+        return parse_host({.scheme = scheme::tcp, .path = {}, .host = {}, .interface = {}}, name,
+                          rest, text);
+    if (known->second == scheme::abstract)
+        return parse_abstract(rest, text);
+    return parse_path(known->second, name, rest, text);
 }
 
 } // namespace sp
