@@ -5,11 +5,11 @@
 
 namespace sp::protocol {
 
-fair_inbox::fair_inbox(const queue_bounds &bounds, overflow on_full)
-    : bounds_(bounds), on_full_(on_full)
+fair_inbox::fair_inbox(const queue_bounds &bounds, overflow on_full, order by)
+    : bounds_(bounds), on_full_(on_full), by_(on_full == overflow::block ? by : order::of_arrival)
 {
     SP_INVARIANT(on_full != overflow::disconnect);
-    if (on_full_ != overflow::block)
+    if (by_ == order::of_arrival)
         lanes_.emplace_back(); // everybody's
 }
 
@@ -17,7 +17,7 @@ fair_inbox::fair_inbox(const queue_bounds &bounds, overflow on_full)
 
 std::uint32_t fair_inbox::make_lane()
 {
-    if (on_full_ != overflow::block)
+    if (by_ == order::of_arrival)
         return 0;
     if (unused_lanes_.empty()) {
         unused_lanes_.push_back(static_cast<std::uint32_t>(lanes_.size()));
@@ -39,7 +39,7 @@ void fair_inbox::remove(pipe_id id)
     const auto *pipe = pipes_.find(id);
     if (!pipe)
         return;
-    if (on_full_ == overflow::block) {
+    if (by_ == order::in_turn) {
         auto &l = lanes_[pipe->lane];
         l.gone = true;
         stop_waiting_outside(pipe->lane);

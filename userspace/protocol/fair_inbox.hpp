@@ -6,8 +6,8 @@
 // It pushes back: the credit of a message returns to its peer when the message is taken, or before
 // that while it is within the bounds of the receive queue; pipes whose messages exceed it come
 // inside in turn. So it holds what its bounds allow and besides what the peers' credit allows.
-// Told to drop instead, it is one queue in the order of arrival, the credit returns at once, and
-// what is dropped is counted on the pipe that it came by.
+// Told to drop instead, the order is that of arrival, the credit returns at once, and what is
+// dropped is counted on the pipe that it came by.
 //
 // What has come stays when its pipe goes: the peer was told that it arrived.
 #pragma once
@@ -26,9 +26,13 @@ namespace sp::protocol {
 
 class fair_inbox {
 public:
+    // in_turn: one message of each pipe. of_arrival: for those that have one peer at a time, whose
+    // later messages do not go past the earlier ones when it comes back by another pipe.
+    enum class order : std::uint8_t { in_turn, of_arrival };
+
     // block, drop_oldest or drop_newest. Without bytes one message is read ahead: the peer gets its
     // credit back when that is taken.
-    fair_inbox(const queue_bounds &bounds, overflow on_full);
+    fair_inbox(const queue_bounds &bounds, overflow on_full, order by = order::in_turn);
 
     void add(pipe_id pipe);
     void remove(pipe_id pipe);
@@ -73,6 +77,7 @@ private:
 
     queue_bounds bounds_;
     overflow on_full_;
+    order by_;
     pipe_table<place> pipes_;
     std::vector<lane> lanes_;
     std::vector<std::uint32_t> unused_lanes_;

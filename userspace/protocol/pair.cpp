@@ -24,7 +24,7 @@ std::optional<stat> hop_fault(std::span<const std::byte> payload, std::size_t tt
 pair_machine::pair_machine(const pair_options &options)
     : version_(options.version), ttl_max_(options.ttl_max),
       out_(options.send, options.on_send_full, options.on_no_peer),
-      in_(options.recv, options.on_recv_full)
+      in_(options.recv, options.on_recv_full, fair_inbox::order::of_arrival)
 {
     SP_INVARIANT(version_ == 0 || version_ == 1);
     SP_INVARIANT(ttl_max_ >= 1 && ttl_max_ <= hops_max);
