@@ -125,6 +125,9 @@ private:
             wire.push_back(s);
             break;
         }
+        case effect::kind::retain:
+            ++references[e.frame];
+            break;
         case effect::kind::release:
             --references[e.frame];
             break;
@@ -493,6 +496,108 @@ TEST(rep, memory_is_bounded_whatever_is_asked)
                 --a.references[e.frame];
     } while (!a.out.empty());
     EXPECT_EQ(a.frames_held(), 0);
+}
+
+TEST(rep, on_a_stream_every_request_is_new)
+{
+    answerer a;
+    const auto first = a.add_pipe(0), second = a.add_pipe(0);
+    a.request(first, {end_bit | 1});
+    a.request(second, {end_bit | 1}); // another asker, by chance with the same id
+    a.request(first, {end_bit | 1});
+    EXPECT_TRUE(a.take());
+    EXPECT_TRUE(a.take());
+    EXPECT_TRUE(a.take());
+    EXPECT_EQ(a.counted[stat::socket_duplicate_request], 0);
+}
+
+TEST(rep, on_a_stream_the_reply_goes_to_the_pipe_its_request_came_by_and_to_no_other)
+{
+    answerer a;
+    const auto first = a.add_pipe(0), second = a.add_pipe(0);
+    a.request(first, {end_bit | 1});
+    const auto t = a.take();
+    a.request(second, {end_bit | 1});
+    ASSERT_FALSE(a.reply(t->ticket));
+    EXPECT_EQ(a.wire[0].pipe, first);
+}
+
+TEST(rep, on_a_stream_no_reply_is_kept)
+{
+    answerer a;
+    const auto pipe = a.add_pipe(0);
+    a.request(pipe, {end_bit | 1});
+    ASSERT_FALSE(a.reply(a.take()->ticket));
+    EXPECT_EQ(a.frames_held(), 0);
+    a.request(pipe, {end_bit | 2});
+    const auto t = a.take();
+    a.close_pipe(pipe);
+    ASSERT_FALSE(a.reply(t->ticket));
+    EXPECT_EQ(a.counted[stat::socket_pipe_gone], 1);
+    EXPECT_EQ(a.frames_held(), 0);
+    EXPECT_EQ(a.machine.next_deadline(), instant::max());
+    a.request(a.add_pipe(0), {end_bit | 2});
+    EXPECT_TRUE(a.take());
+}
+
+TEST(rep, with_dedupe_time_0_no_reply_is_kept)
+{
+    answerer a({.dedupe_time = 0s});
+    const auto pipe = a.add_pipe(77);
+    a.request(pipe, {end_bit | 1});
+    ASSERT_FALSE(a.reply(a.take()->ticket));
+    EXPECT_EQ(a.wire[0].words, (std::vector<std::uint32_t>{end_bit | 1}));
+    EXPECT_EQ(a.frames_held(), 0);
+    a.close_pipe(pipe);
+    EXPECT_EQ(a.machine.next_deadline(), instant::max());
+}
+
+TEST(rep, an_empty_body_behind_the_id_is_a_request)
+{
+    answerer a;
+    a.request(a.add_pipe(), {end_bit | 1}, 0);
+    EXPECT_TRUE(a.take());
+}
+
+TEST(rep, a_request_taken_stays_answerable_while_others_come_and_are_taken)
+{
+    answerer a({.dedupe_time = 0s});
+    const auto pipe = a.add_pipe(), other = a.add_pipe();
+    a.request(pipe, {end_bit | 1});
+    const auto t = a.take();
+    EXPECT_FALSE(a.take()); // nothing there: what is held stays held
+    a.request(other, {end_bit | 2});
+    EXPECT_TRUE(a.take());
+    EXPECT_FALSE(a.reply(t->ticket));
+    EXPECT_EQ(a.wire[0].pipe, pipe);
+}
+
+TEST(rep, a_busy_pipe_holds_up_its_own_replies_only)
+{
+    answerer a;
+    const auto busy = a.add_pipe(1), idle = a.add_pipe(2);
+    for (const std::uint32_t i : {1u, 2u})
+        a.request(busy, {end_bit | i});
+    a.request(idle, {end_bit | 3});
+    const auto first = a.take(), other = a.take(), second = a.take();
+    ASSERT_FALSE(a.reply(first->ticket));
+    EXPECT_EQ(a.reply(second->ticket), errc::would_block);
+    EXPECT_FALSE(a.reply(other->ticket));
+}
+
+TEST(rep, a_kept_reply_too_large_for_the_askers_new_pipe_is_not_sent_there)
+{
+    answerer a;
+    const auto old_pipe = a.add_pipe(77);
+    a.request(old_pipe, {end_bit | 1});
+    ASSERT_FALSE(a.reply(a.take()->ticket, 500));
+    a.close_pipe(old_pipe);
+    const auto small = a.add_pipe(77, 100);
+    a.request(small, {end_bit | 1});
+    EXPECT_EQ(a.wire.size(), 1u);
+    EXPECT_EQ(a.counted[stat::socket_peer_limit], 1);
+    a.request(a.add_pipe(77), {end_bit | 1}); // it is still there for one that takes it
+    EXPECT_EQ(a.wire.size(), 2u);
 }
 
 } // namespace

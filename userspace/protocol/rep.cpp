@@ -96,15 +96,19 @@ void rep_machine::free(std::uint32_t slot)
     case state::unused:
         break;
     }
-    auto *link = &buckets_[bucket(r.instance, std::span(r.header).first(r.header_bytes))];
-    while (*link != slot)
-        link = &requests_[*link].chain;
-    *link = r.chain;
+    if (r.known) {
+        auto *link = &buckets_[bucket(r.instance, std::span(r.header).first(r.header_bytes))];
+        while (*link != slot)
+            link = &requests_[*link].chain;
+        *link = r.chain;
+    }
     if (r.frame != no_frame)
-        loose_.push_back(r.frame);
+        arrears_.release(r.frame);
     const auto generation = static_cast<std::uint16_t>(r.generation + 1);
+    const auto header = r.header; // a send effect of this call may still point to it
     r = {};
     r.generation = generation;
+    r.header = header;
     unused_.push_back(slot);
 }
 
@@ -141,37 +145,47 @@ void rep_machine::on_pipe_closed(pipe_id id, instant now)
     auto *pipe = pipes_.find(id);
     if (!pipe)
         return;
-    while (pipe->queued.first != nobody) // the asker sends it again on its next pipe
+    while (pipe->queued.first != nobody) { // the asker sends it again on its next pipe
         free(pipe->queued.first);
+        arrears_.count(stat::socket_unread, id);
+    }
     std::erase(turn_, id);
-    for (auto *sent : {&pipe->answered, &pipe->again})
-        while (sent->first != nobody) {
-            const auto slot = sent->first;
-            remove(*sent, slot);
-            keep(slot, now);
-        }
+    while (pipe->answered.first != nobody) {
+        const auto slot = pipe->answered.first;
+        remove(pipe->answered, slot);
+        keep(slot, now);
+    }
+    while (pipe->again.first != nobody) {
+        const auto slot = pipe->again.first;
+        remove(pipe->again, slot);
+        keep(slot, now);
+        arrears_.count(stat::socket_pipe_closed, id);
+    }
     for (auto &r : requests_)
         if (r.what == state::held && r.pipe == id)
             r.pipe = no_pipe;
     pipes_.remove(id);
 }
 
-// The reply stays for the asker's next pipe, within time and bytes.
+// The reply stays for the asker's next pipe, within time and bytes, if it could be told that the
+// asker there is the same.
 void rep_machine::keep(std::uint32_t slot, instant now)
 {
     auto &r = requests_[slot];
+    if (!r.known) {
+        r.what = state::held; // in no list
+        return free(slot);
+    }
     r.what = state::kept;
     r.pipe = no_pipe;
     r.kept_until = now + options_.dedupe_time;
     append(kept_, slot);
     kept_bytes_ += r.size + charge;
-    if (options_.dedupe_time.count() == 0)
-        return free(slot);
     while (kept_bytes_ > options_.reply_cache_bytes)
         free(kept_.first);
 }
 
-void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &out)
+void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &)
 {
     auto *pipe = pipes_.find(id);
     if (!pipe)
@@ -180,7 +194,6 @@ void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &out)
     while (pipe->answered.first != nobody &&
            static_cast<std::int32_t>(requests_[pipe->answered.first].number - pipe->confirmed) < 0)
         free(pipe->answered.first);
-    pump(out);
 }
 
 // ---- requests ----
@@ -206,7 +219,7 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     auto *pipe = pipes_.find(id);
     SP_INVARIANT(pipe);
     const auto refuse = [&](stat why) {
-        out.count(why);
+        out.count(why, id);
         out.release(frame);
         out.consumed(id);
     };
@@ -219,9 +232,11 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     if (stack.fault)
         return refuse(*stack.fault);
     const auto header = payload.first(stack.bytes);
-    if (options_.dedupe_time.count() > 0)
+    // Without an identity every request is new: two strangers may use the same stack.
+    const bool knows = options_.dedupe_time.count() > 0 && pipe->instance != 0;
+    if (knows)
         if (const auto known = lookup(pipe->instance, header); known != nobody) {
-            out.count(stat::socket_duplicate_request);
+            out.count(stat::socket_duplicate_request, id);
             out.release(frame);
             return on_duplicate(known, *pipe, out);
         }
@@ -233,9 +248,12 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     std::ranges::copy(header, r.header.begin());
     r.instance = pipe->instance;
     r.frame = frame;
-    auto &chain = buckets_[bucket(r.instance, header)];
-    r.chain = chain;
-    chain = slot;
+    if (knows) {
+        auto &chain = buckets_[bucket(r.instance, header)];
+        r.known = true;
+        r.chain = chain;
+        chain = slot;
+    }
     enqueue(slot, *pipe);
 }
 
@@ -260,6 +278,13 @@ void rep_machine::on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &ou
     if (r.what == state::held) {
         r.pipe = pipe.id;
         return;
+    }
+    if (r.what != state::again) // which is counted already
+        out.count(stat::socket_resends);
+    if (r.size + r.header_bytes > pipe.capacity) {
+        if (r.what == state::again)
+            out.count(stat::socket_resends);
+        return out.count(stat::socket_peer_limit, pipe.id);
     }
     if (r.what == state::kept) {
         kept_bytes_ -= r.size + charge;
@@ -323,7 +348,7 @@ std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::si
     } else {
         out.count(stat::socket_pipe_gone);
         keep(slot, now);
-        pump(out);
+        pump(now, out);
     }
     return std::nullopt;
 }
@@ -331,12 +356,14 @@ std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::si
 void rep_machine::send(std::uint32_t slot, pipe_state &pipe, effects &out)
 {
     auto &r = requests_[slot];
-    r.what = state::answered;
     r.pipe = pipe.id;
     r.number = pipe.sent++;
-    append(pipe.answered, slot);
     pipe.ready = false;
     out.send(pipe.id, std::span(r.header).first(r.header_bytes), r.frame);
+    if (!r.known) // nobody can ask for it again
+        return free(slot);
+    r.what = state::answered;
+    append(pipe.answered, slot);
 }
 
 void rep_machine::abandon(ticket_id ticket, effects &out)
@@ -363,37 +390,37 @@ instant rep_machine::next_deadline() const noexcept
 
 void rep_machine::pump(instant, effects &out)
 {
-    pump(out);
-}
-
-void rep_machine::pump(effects &out)
-{
-    while (!loose_.empty() && out.left() > 0) {
-        out.release(loose_.back());
-        loose_.pop_back();
-    }
+    arrears_.pay(out);
 }
 
 std::size_t rep_machine::queued_out() const noexcept
 {
-    return static_cast<std::size_t>(
-        std::ranges::count(requests_, state::again, &request::what));
+    return static_cast<std::size_t>(std::ranges::count(requests_, state::again, &request::what));
 }
 
 std::size_t rep_machine::queued_in() const noexcept
 {
-    return static_cast<std::size_t>(
-        std::ranges::count(requests_, state::queued, &request::what));
+    return static_cast<std::size_t>(std::ranges::count(requests_, state::queued, &request::what));
 }
 
 std::size_t rep_machine::close(effects &out)
 {
-    for (std::uint32_t slot = 0; slot < requests_.size(); ++slot)
-        if (requests_[slot].what != state::unused)
-            free(slot);
+    std::size_t never_sent = 0;
+    for (std::uint32_t slot = 0; slot < requests_.size() && out.left() > 0; ++slot) {
+        const auto &r = requests_[slot];
+        if (r.what == state::unused)
+            continue;
+        if (r.what == state::queued)
+            out.count(stat::socket_unread, r.pipe);
+        if (r.what == state::again) {
+            ++never_sent;
+            out.count(stat::socket_closed, r.pipe);
+        }
+        free(slot);
+    }
     turn_.clear();
-    pump(out);
-    return 0;
+    pump(instant{}, out);
+    return never_sent;
 }
 
 } // namespace sp::protocol

@@ -7,9 +7,12 @@
 // A request that comes again (same boot epoch of the asker, same stack) is recognised: while it
 // waits or is held it is dropped and the reply goes to the newest pipe of that asker; once answered
 // the same reply is sent again. Replies are kept until the asker's link has confirmed them, or
-// after their pipe went for dedupe_time within reply_cache_bytes.
+// after their pipe went for dedupe_time within reply_cache_bytes. On a stream nobody knows who
+// asks: there, and with dedupe_time 0, every request is new and no reply is kept. RESPONDENT is
+// this machine with dedupe_time 0.
 #pragma once
 
+#include "userspace/protocol/arrears.hpp"
 #include "userspace/protocol/pipe_table.hpp"
 #include "userspace/protocol/types.hpp"
 
@@ -66,13 +69,13 @@ public:
 
     void on_deadline(instant now);
     [[nodiscard]] instant next_deadline() const noexcept;
-    void pump(instant now, effects &out);  // releases what the other inputs left
-    std::size_t close(effects &out); // call until it emits nothing
+    void pump(instant now, effects &out); // releases and counts what the other inputs left
+    std::size_t close(effects &out);      // call until it emits nothing
+    // Replies that wait to be sent again, and requests that wait to be taken.
     [[nodiscard]] std::size_t queued_out() const noexcept;
     [[nodiscard]] std::size_t queued_in() const noexcept;
 
 private:
-    void pump(effects &out);
     static constexpr std::uint32_t nobody = ~0u;
     static constexpr std::size_t buckets = 1024;
 
@@ -88,6 +91,7 @@ private:
     struct request {
         std::uint16_t generation = 0;
         state what = state::unused;
+        bool known = false; // in its bucket: it is recognised when it comes again
         std::uint8_t header_bytes = 0;
         std::array<std::byte, header_bytes_max> header;
         std::uint64_t instance = 0;
@@ -145,7 +149,7 @@ private:
     std::vector<std::uint32_t> buckets_;
     list kept_; // oldest first
     std::size_t kept_bytes_ = 0;
-    std::vector<frame_id> loose_; // frames that pump() releases
+    arrears arrears_; // paid by pump()
 };
 
 } // namespace sp::protocol
