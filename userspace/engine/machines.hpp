@@ -4,16 +4,20 @@
 // nowhere else in engine/.
 #pragma once
 
+#include "userspace/protocol/bus.hpp"
+#include "userspace/protocol/pub.hpp"
 #include "userspace/protocol/rep.hpp"
 #include "userspace/protocol/req.hpp"
+#include "userspace/protocol/sub.hpp"
 #include "userspace/protocol/surveyor.hpp"
 
 #include <variant>
 
 namespace sp::core {
 
-using any_machine = std::variant<std::monostate, protocol::req_machine, protocol::rep_machine,
-                                 protocol::surveyor_machine>;
+using any_machine = std::variant<std::monostate, protocol::pub_machine, protocol::sub_machine,
+                                 protocol::bus_machine, protocol::req_machine,
+                                 protocol::rep_machine, protocol::surveyor_machine>;
 
 template <class... Each>
 consteval bool all_are_machines(std::variant<std::monostate, Each...> *)
