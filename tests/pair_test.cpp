@@ -243,7 +243,7 @@ TEST(pair, loses_and_repeats_nothing_whatever_comes_and_goes)
                 peer = e.add_pipe();
             else if (dice == 0)
                 e.jam(peer);
-            else if (dice == 1)
+            else if (dice == 1 || e.pipes.at(peer).outbox.size() == distributor::remembered_max)
                 e.close_pipe(peer), peer = no_pipe;
             else if (dice == 2)
                 e.receive(peer, random() % 2 == 0 ? "abc" : hops(300));

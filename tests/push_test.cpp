@@ -5,6 +5,7 @@
 #include "tests/support/machine.hpp"
 #include "userspace/protocol/push.hpp"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <random>
 #include <set>
@@ -279,7 +280,10 @@ TEST(push, gives_every_message_to_exactly_one_pipe_whatever_comes_and_goes)
         std::set<std::string> sent;
         for (const auto &s : e.wire)
             EXPECT_TRUE(sent.insert(s.body).second) << s.body << " twice";
-        EXPECT_EQ(sent, accepted);
+        // Only a pipe that held more than can come back has lost some, and has counted them.
+        EXPECT_TRUE(std::ranges::includes(accepted, sent));
+        EXPECT_EQ(sent.size() + static_cast<std::size_t>(e.count(stat::socket_pipe_closed)),
+                  accepted.size());
         EXPECT_EQ(e.frames_held(), 0u);
     }
 }

@@ -330,8 +330,10 @@ private:
             return;
         case effect::kind::close_pipe:
             closed.emplace_back(e.pipe, e.why);
-            if (const auto p = pipes.find(e.pipe); p != pipes.end())
+            if (const auto p = pipes.find(e.pipe); p != pipes.end()) {
                 p->second.condemned = true;
+                ++counted[e.why]; // the message that broke the rules is counted as its pipe's end
+            }
             return;
         case effect::kind::count:
             ++counted[e.why];
@@ -389,7 +391,7 @@ private:
                   sum({socket_delivered, socket_abandoned, socket_ttl, socket_late,
                        socket_unknown_id, socket_foreign_reply, socket_duplicate_request,
                        socket_memory, socket_recv_full, socket_unread, socket_duplicate_answer,
-                       socket_filtered, socket_unsubscribed, socket_unexpected}) +
+                       socket_filtered, socket_unsubscribed, socket_unexpected, pipe_bad_header}) +
                       static_cast<long>(machine.queued_in()))
             << "incoming, step " << steps;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/rep.hpp"
 
+#include "userspace/protocol/backtrace.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -200,17 +202,16 @@ void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &)
 
 rep_machine::parsed rep_machine::parse(std::span<const std::byte> payload) const noexcept
 {
-    std::size_t bytes = 0;
-    for (std::size_t words = 1;; ++words) {
-        if (words > options_.ttl_max)
-            return {.fault = stat::socket_ttl};
-        if (payload.size() - bytes < 4)
-            return {.fault = stat::pipe_bad_header, .closes = true};
-        const bool end = (payload[bytes] & std::byte{0x80}) != std::byte{0};
-        bytes += 4;
-        if (end)
-            return {.bytes = bytes, .fault = std::nullopt};
+    const auto stack = read_backtrace(payload, options_.ttl_max);
+    switch (stack.what) {
+    case backtrace::verdict::whole:
+        return {.bytes = stack.bytes, .fault = std::nullopt};
+    case backtrace::verdict::too_many_words:
+        return {.fault = stat::socket_ttl};
+    case backtrace::verdict::malformed:
+        break;
     }
+    return {.fault = stat::pipe_bad_header, .closes = true};
 }
 
 void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::byte> payload,
