@@ -5,7 +5,11 @@
 #pragma once
 
 #include "userspace/protocol/bus.hpp"
+#include "userspace/protocol/pair.hpp"
 #include "userspace/protocol/pub.hpp"
+#include "userspace/protocol/pull.hpp"
+#include "userspace/protocol/push.hpp"
+#include "userspace/protocol/raw.hpp"
 #include "userspace/protocol/rep.hpp"
 #include "userspace/protocol/req.hpp"
 #include "userspace/protocol/sub.hpp"
@@ -15,9 +19,11 @@
 
 namespace sp::core {
 
-using any_machine = std::variant<std::monostate, protocol::pub_machine, protocol::sub_machine,
-                                 protocol::bus_machine, protocol::req_machine,
-                                 protocol::rep_machine, protocol::surveyor_machine>;
+using any_machine =
+    std::variant<std::monostate, protocol::pub_machine, protocol::sub_machine,
+                 protocol::bus_machine, protocol::req_machine, protocol::rep_machine,
+                 protocol::surveyor_machine, protocol::push_machine, protocol::pull_machine,
+                 protocol::pair_machine, protocol::raw_machine>;
 
 template <class... Each>
 consteval bool all_are_machines(std::variant<std::monostate, Each...> *)
