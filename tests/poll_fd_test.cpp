@@ -290,7 +290,8 @@ TEST_F(poll_fd, needs_no_call_but_the_one_that_takes_the_message)
                 sleep_on(fd, how);
                 auto question = rep.try_recv();
                 ASSERT_TRUE(question);
-                must(std::move(*question).reply("!", 0s));
+                must(std::move(*question).reply("!",
+                                                patience)); // the asker sends all before it reads
             }
             if (how == sp::driver::manual)
                 while (rep.peers() > 0)

@@ -253,6 +253,11 @@ std::size_t socket_core::peers()
 std::optional<pipe_info> socket_core::pipe_info(pipe_id pipe)
 {
     const auto held = node_->claim();
+    return known(pipe);
+}
+
+std::optional<pipe_info> socket_core::known(pipe_id pipe)
+{
     const auto *p = engine().find(static_cast<core::pipe_id>(pipe));
     if (closed_ || !p || p->socket != id_ || !p->attached)
         return std::nullopt;
@@ -261,6 +266,7 @@ std::optional<pipe_info> socket_core::pipe_info(pipe_id pipe)
     info.transport = engine().transport_at(p->transport).name(p->route);
     info.peer = text_of(p->address, p->link->peer_port());
     info.protocol = static_cast<std::uint16_t>(peer_of(role_));
+    name_endpoint(info, p->endpoint);
     info.instance = p->link->peer_instance();
     return info;
 }
@@ -329,26 +335,6 @@ result<core::frame *> socket_core::frame_of(lock &held, bytes body, const wait &
 }
 
 // ---- the end ----
-
-close_report socket_core::close(const wait &drain)
-{
-    close_report report;
-    auto held = node_->claim();
-    if (closed_ || node_->forked())
-        return report;
-    if (!drain.never())
-        (void)node_->run_until(held, drain, [&] { return closed_ || engine().drained(id_); });
-    if (closed_)
-        return report;
-    closed_ = true;
-    const auto left = engine().close_socket(id_, engine_clock::now());
-    report = {.undelivered = left.undelivered, .unconfirmed = left.unconfirmed};
-    for (const auto &e : endpoints_)
-        node_->roads().leave(e.where, e.listens);
-    endpoints_.clear();
-    node_->changed();
-    return report;
-}
 
 } // namespace detail
 

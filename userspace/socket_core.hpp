@@ -37,6 +37,11 @@ public:
     [[nodiscard]] std::optional<sp::pipe_info> pipe_info(pipe_id pipe);
     [[nodiscard]] std::optional<error> last_error(endpoint_id id);
     void admit(std::move_only_function<bool(const sp::pipe_info &)> decide);
+    [[nodiscard]] result<pipe_event> next_event(const wait &how_long);
+    [[nodiscard]] result<int> event_fd();
+    [[nodiscard]] counters statistics();
+    [[nodiscard]] std::optional<counters> statistics(pipe_id pipe);
+    [[nodiscard]] std::size_t queued();
     void close_endpoint(endpoint_id id);
     close_report close(const wait &drain);
     [[nodiscard]] std::chrono::nanoseconds linger() const noexcept { return linger_; }
@@ -90,6 +95,10 @@ private:
     std::uint32_t ipc_mode_;
     std::uint32_t message_max_;
     bool closed_ = false;
+    [[nodiscard]] std::optional<sp::pipe_info> known(pipe_id pipe); // with the lock held
+    void describe_stream(sp::pipe_info &info, stream_id stream);
+    void name_endpoint(sp::pipe_info &info, core::endpoint_id endpoint);
+    [[nodiscard]] std::uint64_t on_its_way(); // queued here, or not confirmed by a peer
     std::vector<own_endpoint> endpoints_;
 };
 

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
@@ -28,12 +29,30 @@ struct pipe_info {
     std::string transport;    // ip/xdp, ip/kernel, unixgram
     std::string peer;         // 198.18.0.2:49311, or the name of a unix socket
     std::uint16_t protocol{}; // the peer's SP protocol number
-    std::uint64_t instance{}; // its boot epoch: another number is another start
+    std::uint64_t instance{}; // its boot epoch: another number is another start; 0: not known
+    std::optional<std::uint32_t> uid{}, gid{}; // of the process there, where the transport knows
+    std::optional<std::int32_t> pid{};
+    endpoint_id endpoint{}; // of ours: that dialed it or that it came to; see url()
+    std::string url{};      // and its URL, while that endpoint is open
+};
+
+// Something that happened to a pipe.
+struct pipe_event {
+    enum class kind : std::uint8_t { attached, detached, refused };
+    kind what{};
+    sp::pipe_info info;      // refused: what is known of who came
+    std::string_view reason; // detached, refused: as in docs/metrics.md, peer_closed; else empty
 };
 
 struct close_report {
+    struct of_pipe {
+        pipe_id pipe;
+        std::uint64_t undelivered, unconfirmed;
+    };
+    std::uint64_t delivered = 0;   // waited when the drain began, and the peer has them
     std::uint64_t undelivered = 0; // still queued here when the drain ended
     std::uint64_t unconfirmed = 0; // on their way; the peer had not confirmed them
+    std::vector<of_pipe> pipes{};  // where something was left; a queue for all pipes is in none
 };
 
 class socket {
@@ -57,6 +76,20 @@ public:
     [[nodiscard]] std::optional<sp::pipe_info> pipe_info(pipe_id pipe) const;
     [[nodiscard]] std::optional<error>
     last_error(endpoint_id dialer) const; // why it is not connected
+
+    // What happened to pipes, in order. The latest 1024 are kept, older ones counted as dropped
+    // (socket_events). Errors: would_block, timed_out, canceled, closed.
+    [[nodiscard]] result<pipe_event> next_event(wait how_long = forever);
+    // For poll(2), level-triggered: readable while an event waits, and for good once the socket is
+    // closed. Not to be read from; closed with the object.
+    [[nodiscard]] result<int> event_fd();
+
+    // What this socket has counted; all 0 once it is closed.
+    [[nodiscard]] counters statistics() const;
+    // What happened to the messages of one pipe, while it lives.
+    [[nodiscard]] std::optional<counters> statistics(pipe_id pipe) const;
+    // Messages that wait in this socket, to be sent or to be received.
+    [[nodiscard]] std::size_t queued() const;
 
     // Asked before a peer becomes a pipe; false refuses it and its dial() gets errc::rejected. Runs
     // inside the engine: it must be quick and must not call sp.

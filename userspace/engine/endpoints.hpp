@@ -76,15 +76,19 @@ engine<Transport, Streams>::close_socket(socket_id id, instant now)
                 carry_out(*s, e, now);
         } while (!out_.empty());
     });
+    each_pipe(id, [&](pipe_id which, pipe &p) { // before the endpoints, which take theirs along
+        left.undelivered += p.outbox.size();
+        left.unconfirmed += p.unconfirmed();
+        // What the pattern had queued for one pipe it has just counted there.
+        const auto undelivered = p.outbox.size() + p.books[stat::socket_closed];
+        if (undelivered + p.unconfirmed() > 0)
+            left.pipes.push_back({which, undelivered, p.unconfirmed()});
+    });
     endpoints_.each([&](endpoint_id e, const endpoint &which) {
         if (which.socket == id)
             close_endpoint(e, now);
     });
-    pipes_.each([&](pipe_id which, pipe &p) {
-        if (p.socket != id)
-            return;
-        left.undelivered += p.outbox.size();
-        left.unconfirmed += p.unconfirmed();
+    each_pipe(id, [&](pipe_id which, pipe &p) {
         p.close(SP_REASON_SHUTTING_DOWN);
         touch(which, p);
     });
@@ -110,6 +114,7 @@ template <transport Transport, stream_transport Streams>
 happening engine<Transport, Streams>::happening_of(happening::kind what, pipe_id id, const pipe &p)
 {
     happening h{.what = what, .pipe = id, .transport = {}, .peer = {}};
+    h.endpoint = p.endpoint;
     const auto *s = sockets_.find(p.socket);
     h.protocol = s ? static_cast<std::uint16_t>(protocol::peer_of(s->role)) : std::uint16_t{0};
     if (p.bytes) {
@@ -117,6 +122,8 @@ happening engine<Transport, Streams>::happening_of(happening::kind what, pipe_id
         h.peer = streams_.peer(p.bytes->id).text;
     } else {
         h.transport = transports_[p.transport]->name(p.route);
+        h.address = p.address;
+        h.port = p.link->peer_port();
         h.instance = p.link->peer_instance();
     }
     return h;

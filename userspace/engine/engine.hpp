@@ -88,11 +88,24 @@ public:
     struct leftovers {
         std::uint64_t undelivered = 0, unconfirmed = 0;
     };
+        struct of_pipe {
+            pipe_id pipe;
+            std::uint64_t undelivered, unconfirmed;
+        };
     leftovers close_socket(socket_id id, instant now);
+        std::vector<of_pipe> pipes{}; // on which something was left
     [[nodiscard]] socket *find(socket_id id) noexcept { return sockets_.find(id); }
     [[nodiscard]] bool drained(socket_id id); // nothing waits in it to be sent
 
     // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's
+    template <class F>
+    void each_pipe(socket_id id, F &&f) // f(name, pipe), of one socket
+    {
+        pipes_.each([&](pipe_id name, pipe &p) {
+            if (p.socket == id)
+                f(name, p);
+        });
+    }
     // kind. What that changed on pipes is looked at by finish() or the next turn: messages go out
     // first.
     template <class Machine, class F>

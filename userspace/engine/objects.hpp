@@ -201,9 +201,12 @@ struct happening {
     kind what{};
     pipe_id pipe = protocol::no_pipe; // attached, detached
     stat why{};                       // detached, refused
-    std::string transport, peer;
-    std::uint16_t protocol = 0; // the peer's, as it said
+    std::string transport, peer; // peer: on byte streams; over packets the address and port
+    std::uint16_t protocol = 0;  // the peer's, as it said
     std::uint64_t instance = 0;
+    sp_address address{};
+    std::uint16_t port = 0;
+    endpoint_id endpoint = no_endpoint; // that dialed or accepted it
 };
 inline constexpr std::size_t happenings_max = 1024; // kept for a socket; the oldest goes
 

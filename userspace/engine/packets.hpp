@@ -236,7 +236,10 @@ void engine<Transport, Streams>::accept(std::size_t transport, const sp_address 
                      .transport = {},
                      .peer = {},
                      .protocol = theirs,
-                     .instance = link::be64(init.identity.instance)});
+                     .instance = link::be64(init.identity.instance),
+                     .address = from,
+                     .port = link::be16(init.header.sport),
+                     .endpoint = listener});
         refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, which, now);
     };
     if (init.suite != 0)
