@@ -533,15 +533,12 @@ TEST(req, is_resent_elsewhere_even_when_its_own_pipe_is_next_in_turn)
     asker a({.resend_time = 100ms});
     const auto first = a.add_pipe(), second = a.add_pipe();
     ASSERT_FALSE(a.request(a.context()));
-    ASSERT_EQ(a.wire[0].pipe, first);
-    ASSERT_FALSE(a.request(a.context()));
+    ASSERT_FALSE(a.request(a.context())); // so that the first pipe is next
     a.ready(first);
     a.ready(second);
-    ASSERT_FALSE(a.request(a.context())); // on the first, so that the second is next
-    a.ready(first);
     a.wire.clear();
     a.pass(100ms);
-    ASSERT_EQ(a.wire.size(), 2u); // two ready pipes for three requests
+    ASSERT_EQ(a.wire.size(), 2u);
     EXPECT_EQ(a.wire[0].pipe, second);
     EXPECT_EQ(a.wire[1].pipe, first);
 }

@@ -86,7 +86,6 @@ void req_machine::on_unsent(pipe_id pipe, frame_id frame)
         return;
     auto &c = *found;
     SP_INVARIANT(c.copies > 0);
-    std::ranges::replace(c.carried, pipe, no_pipe);
     if (c.sent_on == pipe)
         c.sent_on = no_pipe;
     if (--c.copies == 0)
