@@ -122,6 +122,22 @@ TEST(fanout, changes_nothing_when_the_addressed_pipe_is_gone)
     EXPECT_EQ(e.count(stat::socket_no_peer), 0);
 }
 
+TEST(fanout, takes_a_pipe_that_it_has_closed_for_gone)
+{
+    fanout sends({.bytes = 0}, overflow::disconnect);
+    effects out;
+    const auto pipe = static_cast<pipe_id>(5);
+    sends.add({.id = pipe, .instance = 1, .capacity = 100});
+    const fanout::outgoing message{.frame = static_cast<frame_id>(1), .size = 1};
+    EXPECT_EQ(sends.send_to(pipe, message, out), fate::full);
+    out.clear();
+    sends.ready(pipe, out);
+    EXPECT_EQ(sends.send_to(pipe, message, out), fate::gone);
+    EXPECT_TRUE(out.empty()) << "the frame is still the caller's";
+    EXPECT_FALSE(sends.accepts(pipe, 1));
+    EXPECT_TRUE(sends.all_accept(1)) << "nobody waits for it";
+}
+
 TEST(fanout, charges_the_header_to_the_queue_and_to_the_peers_limit)
 {
     sender e(queue_bounds{.bytes = 200});

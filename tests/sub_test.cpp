@@ -349,6 +349,21 @@ TEST(topics, match_as_the_plainest_comparison_does)
     EXPECT_EQ(tree.nodes(), 1u);
 }
 
+TEST(topics, leave_no_nodes_behind_when_they_go)
+{
+    topic_tree tree;
+    for (const auto *topic : {"abc", "abd", "ab", "x"})
+        tree.add(bytes(topic), 1);
+    EXPECT_EQ(tree.nodes(), 5u); // and the root
+    EXPECT_TRUE(tree.remove(bytes("ab"), 1));
+    EXPECT_EQ(tree.nodes(), 5u) << "a fork";
+    EXPECT_TRUE(tree.remove(bytes("abc"), 1));
+    EXPECT_EQ(tree.nodes(), 3u) << "a fork of one is none";
+    EXPECT_TRUE(tree.remove(bytes("x"), 1));
+    EXPECT_TRUE(tree.remove(bytes("abd"), 1));
+    EXPECT_EQ(tree.nodes(), 1u);
+}
+
 TEST(topics, may_be_as_long_as_they_like)
 {
     topic_tree tree;

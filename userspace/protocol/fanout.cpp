@@ -25,7 +25,7 @@ void fanout::remove(pipe_id id)
 void fanout::ready(pipe_id id, effects &out)
 {
     auto *pipe = pipes_.find(id);
-    if (!pipe || pipe->closing)
+    if (!pipe)
         return;
     pipe->ready = true;
     if (!pipe->queue.empty() && !pipe->scheduled) {
