@@ -115,6 +115,16 @@ TEST(pair, counts_the_hops_in_the_size_that_a_peer_accepts)
     }
 }
 
+TEST(pair, charges_the_hops_to_its_queue)
+{
+    end e(pair_options{.send = {.bytes = 2 * (4 + 60 + 64)}});
+    ASSERT_FALSE(e.send(std::string(60, 'x')));
+    EXPECT_FALSE(e.machine.send_ready(61));
+    EXPECT_TRUE(e.machine.send_ready(60));
+    EXPECT_EQ(e.send(std::string(61, 'x')), errc::would_block);
+    EXPECT_FALSE(e.send(std::string(60, 'x')));
+}
+
 TEST(pair, what_is_queued_goes_to_the_next_peer_in_order)
 {
     end e(pair_options{.send = two});
