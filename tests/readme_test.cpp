@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // What the first page and the pages made from tables say is what the programs do: blocks are
-// compared and run.
+// compared and run. A block marked cpp is a whole file, on every page, and compiles as one.
 #include "tests/net/hosts.hpp"
 #include "tests/support/program.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <regex>
 #include <sstream>
+#include <stdlib.h>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -32,6 +36,45 @@ std::string block_after(const std::string &text, const std::string &mark)
     const auto fence = text.find("```", at);
     const auto begin = text.find('\n', fence) + 1;
     return text.substr(begin, text.find("```", begin) - begin);
+}
+
+// README.md and what stands in docs/, by name.
+std::vector<std::string> pages()
+{
+    std::vector<std::string> found{"README.md"};
+    for (const auto &entry : std::filesystem::directory_iterator("docs"))
+        if (entry.path().extension() == ".md")
+            found.push_back(entry.path().string());
+    std::ranges::sort(found);
+    return found;
+}
+
+// What g++ says about every block of a page that is marked cpp, as a file of its own; empty when it
+// is content with all of them. `count` of them were there.
+struct compiled {
+    std::size_t count = 0;
+    std::string complaints;
+};
+
+compiled compile_blocks(const std::string &page)
+{
+    static const std::string mark = "\n```cpp\n";
+    const auto text = content(page);
+    std::string place = "/tmp/sp-docs-XXXXXX";
+    EXPECT_NE(::mkdtemp(place.data()), nullptr);
+    compiled all;
+    for (auto at = text.find(mark); at != text.npos; at = text.find(mark, at + 1)) {
+        const auto begin = at + mark.size();
+        const auto file = place + "/block.cpp";
+        std::ofstream(file) << text.substr(begin, text.find("\n```", begin) + 1 - begin);
+        const auto done = sp::test::run({"g++", "-std=c++23", "-Wall", "-Wextra", "-Werror",
+                                         "-Iinclude", "-fsyntax-only", file});
+        ++all.count;
+        if (done.status != 0)
+            all.complaints.append(page).append(": ").append(done.err);
+    }
+    std::filesystem::remove_all(place);
+    return all;
 }
 
 // Figures, and what else differs from run to run and host to host, become #; runs of spaces become
@@ -85,13 +128,24 @@ TEST(readme, shows_the_demo_as_it_runs)
 TEST(readme, links_only_to_what_is_there)
 {
     static const std::regex link(R"(\]\(([^)# ]+)\))");
-    for (const std::string page : {"README.md", "docs/architecture.md"}) {
+    for (const auto &page : pages()) {
         const auto text = content(page);
         for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at) {
             const auto target = std::filesystem::path(page).parent_path() / (*at)[1].str();
             EXPECT_TRUE(std::filesystem::exists(target)) << page << " links to " << target;
         }
     }
+}
+
+TEST(docs, show_only_programs_that_compile)
+{
+    std::size_t blocks = 0;
+    for (const auto &page : pages()) {
+        const auto done = compile_blocks(page);
+        EXPECT_EQ(done.complaints, "");
+        blocks += done.count;
+    }
+    EXPECT_GE(blocks, 5u) << "the marks of the blocks have changed";
 }
 
 TEST(docs, are_made_from_the_tables_as_they_are_now)
