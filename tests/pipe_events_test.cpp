@@ -2,10 +2,9 @@
 //
 // What a socket tells about its pipes: events in order and bounded, who the peer is, what was
 // counted, and what a close leaves behind.
-#include "tests/support/local.hpp"
+#include "tests/support/descriptors.hpp"
 
 #include <atomic>
-#include <poll.h>
 #include <vector>
 
 namespace {
@@ -14,12 +13,6 @@ using namespace sp::test;
 using sp::errc;
 using sp::stat;
 using kind = sp::pipe_event::kind;
-
-bool readable(int fd)
-{
-    pollfd p{.fd = fd, .events = POLLIN, .revents = 0};
-    return ::poll(&p, 1, 0) == 1;
-}
 
 class pipe_events : public on_one_host {};
 
@@ -97,8 +90,7 @@ TEST_F(pipe_events, are_told_to_poll)
     const int fd = must(rep.event_fd());
     EXPECT_FALSE(readable(fd));
     auto req = dialed();
-    pollfd p{.fd = fd, .events = POLLIN, .revents = 0};
-    ASSERT_EQ(::poll(&p, 1, -1), 1);
+    sleep_until_readable(fd);
     EXPECT_TRUE(rep.next_event(0s));
     EXPECT_FALSE(readable(fd));
     rep.close();
@@ -280,8 +272,7 @@ TEST_F(many_threads, use_one_socket_until_one_of_them_closes_it)
                 auto fd = context->recv_fd();
                 if (!fd || !context->send("one more", 0s))
                     continue;
-                pollfd p{.fd = *fd, .events = POLLIN, .revents = 0};
-                ASSERT_EQ(::poll(&p, 1, -1), 1);
+                sleep_until_readable(*fd);
                 const auto answer = context->recv(0s);
                 if (!answer)
                     return ended(answer.error());
