@@ -104,7 +104,7 @@ private:
         std::uint32_t watched = 0; // what epoll is asked to tell
         errc why{};                // failed
         peer_identity who;
-        std::vector<socket_name> left; // addresses of the host that were not tried yet, last first
+        std::vector<stream_name> left; // addresses of the host that were not tried yet, last first
     };
 
     [[nodiscard]] result<void> start();

@@ -40,9 +40,9 @@ std::string encoded(std::string_view name)
     return text;
 }
 
-socket_name name_of(const unix_name &n) noexcept
+stream_name name_of(const unix_name &n) noexcept
 {
-    socket_name made;
+    stream_name made;
     std::memcpy(&made.bytes, &n.name, sizeof n.name);
     made.length = n.length;
     return made;
@@ -67,7 +67,7 @@ host_addresses look_up(const char *host, const char *port, int flags)
     return result;
 }
 
-result<std::vector<socket_name>> resolve_tcp(const stream_address &a, resolve_for why)
+result<std::vector<stream_name>> resolve_tcp(const stream_address &a, resolve_for why)
 {
     const auto port = std::to_string(a.port);
     const bool any = a.name == "*" && why == resolve_for::listening;
@@ -78,9 +78,9 @@ result<std::vector<socket_name>> resolve_tcp(const stream_address &a, resolve_fo
     if (!found.list)
         return std::unexpected(
             error::numbered(1026, "unknown host " + a.name, ::gai_strerror(found.code)));
-    std::vector<socket_name> names;
+    std::vector<stream_name> names;
     for (const auto *each = found.list.get(); each; each = each->ai_next) {
-        socket_name name;
+        stream_name name;
         std::memcpy(&name.bytes, each->ai_addr, each->ai_addrlen);
         name.length = each->ai_addrlen;
         names.push_back(name);
@@ -129,7 +129,7 @@ std::string text_of(const stream_address &a)
     return text.append(a.name).append(brackets ? "]:" : ":").append(std::to_string(a.port));
 }
 
-result<std::vector<socket_name>> resolve(const stream_address &a, resolve_for why)
+result<std::vector<stream_name>> resolve(const stream_address &a, resolve_for why)
 {
     if (a.family == stream_family::tcp)
         return resolve_tcp(a, why);
@@ -146,7 +146,7 @@ result<std::vector<socket_name>> resolve(const stream_address &a, resolve_for wh
     return std::vector{name_of(*name)};
 }
 
-std::string text_of(const socket_name &name)
+std::string text_of(const stream_name &name)
 {
     if (name.family() == AF_INET) {
         sockaddr_in in;
@@ -171,7 +171,7 @@ std::string text_of(const socket_name &name)
     return std::string(local.sun_path, ::strnlen(local.sun_path, bytes));
 }
 
-std::uint16_t port_of(const socket_name &name) noexcept
+std::uint16_t port_of(const stream_name &name) noexcept
 {
     sockaddr_in four;
     sockaddr_in6 six;

@@ -32,7 +32,7 @@ struct stream_address {
 [[nodiscard]] std::string url_of(const stream_address &a);
 
 // An address as the system takes it.
-struct socket_name {
+struct stream_name {
     sockaddr_storage bytes{};
     socklen_t length = 0;
 
@@ -48,13 +48,13 @@ enum class resolve_for : std::uint8_t { listening, dialing };
 
 // Every name the address has, the best first; never empty. Errors: SP2001 for a path or name that
 // is too long, SP1026 for an unknown host.
-[[nodiscard]] result<std::vector<socket_name>> resolve(const stream_address &a, resolve_for why);
+[[nodiscard]] result<std::vector<stream_name>> resolve(const stream_address &a, resolve_for why);
 
 // A short name for people: /path, @name, host:port.
 [[nodiscard]] std::string text_of(const stream_address &a);
 // 198.18.0.2:49311, [fd00::2]:7000, /path, @name; empty for a unix socket without a name.
-[[nodiscard]] std::string text_of(const socket_name &name);
+[[nodiscard]] std::string text_of(const stream_name &name);
 // The port of an internet address, else 0.
-[[nodiscard]] std::uint16_t port_of(const socket_name &name) noexcept;
+[[nodiscard]] std::uint16_t port_of(const stream_name &name) noexcept;
 
 } // namespace sp::transport

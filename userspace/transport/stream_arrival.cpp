@@ -20,7 +20,7 @@ namespace {
 // meet itself: both ends are one socket. Nobody listens there.
 bool meets_itself(int fd) noexcept
 {
-    socket_name own, other;
+    stream_name own, other;
     own.length = other.length = sizeof own.bytes;
     return ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.bytes), &own.length) == 0 &&
            ::getpeername(fd, reinterpret_cast<sockaddr *>(&other.bytes), &other.length) == 0 &&

@@ -192,7 +192,7 @@ result<stream_listener> stream_listener::open(const stream_address &where,
     return l;
 }
 
-result<void> stream_listener::bind(const socket_name &name)
+result<void> stream_listener::bind(const stream_name &name)
 {
     const int fd = fd_.get();
     if (where_.family == stream_family::ipc) {
@@ -214,7 +214,7 @@ result<void> stream_listener::bind(const socket_name &name)
 
 void stream_listener::learn_port() noexcept
 {
-    socket_name own;
+    stream_name own;
     own.length = sizeof own.bytes;
     if (where_.family == stream_family::tcp &&
         ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&own.bytes), &own.length) == 0)
@@ -260,7 +260,7 @@ bool stream_listener::may_come(const peer_identity &who, int fd) const noexcept
 stream_listener::accepted stream_listener::accept() noexcept
 {
     using enum accepted::outcome;
-    socket_name from;
+    stream_name from;
     from.length = sizeof from.bytes;
     descriptor fd(::accept4(fd_.get(), reinterpret_cast<sockaddr *>(&from.bytes), &from.length,
                             SOCK_CLOEXEC | SOCK_NONBLOCK));

@@ -74,7 +74,7 @@ public:
 private:
     stream_listener(descriptor fd, stream_address where, stream_options options) noexcept;
     [[nodiscard]] static result<descriptor> handed_in(const stream_address &where, int fd);
-    [[nodiscard]] result<void> bind(const socket_name &name);
+    [[nodiscard]] result<void> bind(const stream_name &name);
     void learn_port() noexcept;
     [[nodiscard]] bool may_come(const peer_identity &who, int fd) const noexcept;
 
