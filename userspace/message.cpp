@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Messages, loans and requests: who owns a buffer, and how it goes back.
-#include "userspace/socket_core.hpp"
+#include "userspace/calls.hpp"
 
 #include <utility>
 
@@ -102,34 +102,54 @@ void request::drop() noexcept
 
 namespace {
 
+using detail::socket_core;
+
+// SP2007 with the limit of the pipe that the answer was for.
+error too_large_for(socket_core &home, protocol::pipe_id asker, std::size_t size)
+{
+    const auto *p = home.engine().find(asker);
+    if (!p || !p->link)
+        return detail::too_large_for_peers(home, size);
+    return error::numbered(2007, "an answer of " + std::to_string(size) + " bytes is too large",
+                           "the asker takes at most " +
+                               std::to_string(p->link->message_capacity()) +
+                               " bytes, the header of the pattern included",
+                           "raise message_max at the asker");
+}
+
 // Gives the frame to the machine, waiting while the asker's pipe has no room. On an error the frame
 // is released.
-std::optional<errc> answer(detail::socket_core &home, detail::node::lock &held,
-                           protocol::ticket_id ticket, core::frame &f, const wait &how_long)
+std::optional<error> answer(socket_core &home, detail::node::lock &held, protocol::ticket_id ticket,
+                            protocol::pipe_id asker, core::frame &f, const wait &how_long)
 {
     std::optional<errc> refused;
+    const auto size = f.size;
     const auto attempt = [&] {
-        if (home.closed()) {
-            refused = errc::closed;
+        refused = errc::closed;
+        if (home.closed())
             return true;
-        }
         const auto now = home.home()->latest(); // only how long a kept reply is kept depends on it
         refused =
             home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
-                return rep.reply(ticket, f.id, f.size, now, out);
+                return rep.reply(ticket, f.id, size, now, out);
             });
+        if (!refused) {
+            home.count(stat::socket_accepted);
+            home.engine().finish(now);
+        }
         return refused != errc::would_block;
     };
-    const auto outcome = home.home()->run_until(held, how_long, attempt);
-    home.engine().finish(home.home()->latest());
-    if (outcome)
+    if (const auto outcome = home.home()->run_until(held, how_long, attempt))
         refused = outcome;
-    if (refused)
-        home.engine().pool().release(f.id);
-    return refused;
+    if (!refused)
+        return std::nullopt;
+    home.engine().pool().release(f.id);
+    if (refused == errc::message_too_large)
+        return too_large_for(home, asker, size);
+    return error(*refused);
 }
 
-bool may_try_again(errc why)
+bool may_try_again(const error &why)
 {
     return why == errc::would_block || why == errc::timed_out || why == errc::canceled;
 }
@@ -143,7 +163,7 @@ result<loan> request::loan(std::size_t size, wait how_long)
     auto held = home_->home()->claim();
     if (auto why = home_->unusable())
         return std::unexpected(*why);
-    auto f = home_->frame_for(held, size, how_long);
+    auto f = home_->frame_for(held, size, home_->send_wait(how_long));
     if (!f)
         return std::unexpected(f.error());
     return detail::access::make_loan(home_->home(), **f);
@@ -156,20 +176,14 @@ result<void> request::reply(payload body, wait how_long) &&
     auto held = home_->home()->claim();
     if (auto why = home_->unusable())
         return std::unexpected(*why);
-    auto f = home_->frame_of(held, body.view(), how_long);
+    const auto patience = detail::one_end(home_->send_wait(how_long));
+    auto f = home_->frame_of(held, body.view(), patience);
     if (!f)
         return std::unexpected(f.error());
-    const auto refused =
-        answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), **f, how_long);
+    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_),
+                                static_cast<protocol::pipe_id>(pipe()), **f, patience);
     held.unlock();
-    if (refused && may_try_again(*refused))
-        return std::unexpected(*refused);
-    if (refused)
-        drop();
-    home_.reset();
-    if (refused)
-        return std::unexpected(*refused);
-    return {};
+    return over(refused);
 }
 
 result<void> request::reply(sp::loan &&body) &&
@@ -177,16 +191,25 @@ result<void> request::reply(sp::loan &&body) &&
     if (!home_)
         return std::unexpected(errc::invalid_state);
     auto held = home_->home()->claim();
-    auto *f = detail::access::take(body);
-    if (!f)
-        return std::unexpected(errc::invalid_argument);
     if (auto why = home_->unusable()) {
-        home_->engine().pool().release(f->id);
+        held.unlock();
+        const auto unused = std::move(body);
         return std::unexpected(*why);
     }
-    const auto refused =
-        answer(*home_, held, static_cast<protocol::ticket_id>(ticket_), *f, forever);
+    auto *f = detail::access::take(body, home_->home());
+    if (!f)
+        return std::unexpected(errc::invalid_argument);
+    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_),
+                                static_cast<protocol::pipe_id>(pipe()), *f, forever);
     held.unlock();
+    return over(refused);
+}
+
+// The request has been answered, or has failed for good, unless it may be tried again.
+result<void> request::over(const std::optional<error> &refused)
+{
+    if (refused && may_try_again(*refused))
+        return std::unexpected(*refused);
     if (refused)
         drop();
     home_.reset();

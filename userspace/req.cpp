@@ -3,7 +3,7 @@
 // The calls of REQ and its contexts over their machine.
 #include "sp/req.hpp"
 
-#include "userspace/socket_core.hpp"
+#include "userspace/calls.hpp"
 
 namespace sp::inline v1 {
 
@@ -16,9 +16,9 @@ namespace {
 
 using lock = detail::node::lock;
 
-context_id name_of(std::uint32_t context)
+context_id name_of(const detail::context &context)
 {
-    return static_cast<context_id>(context);
+    return static_cast<context_id>(context.id());
 }
 
 // Hands the frame to the context; on an error the frame is released.
@@ -46,10 +46,7 @@ std::optional<error> give(socket_core &core, context_id context, core::frame &f,
     const auto size = f.size;
     engine.pool().release(f.id);
     if (*refused == errc::message_too_large)
-        return error::numbered(
-            2007, "a message of " + std::to_string(size) + " bytes is too large",
-            "no peer of this socket takes one of this size; between hosts this version sends what "
-            "fits a packet");
+        return detail::too_large_for_peers(core, size);
     return error(*refused);
 }
 
@@ -152,10 +149,20 @@ private:
 result<message> ask(socket_core &core, lock &held, context_id context, core::frame &f,
                     const wait &how_long)
 {
-    const wait both(how_long.deadline(engine_clock::now()), how_long.stop());
-    if (auto sent = send_frame(core, held, context, f, how_long.never() ? how_long : both); !sent)
+    const auto both = detail::one_end(how_long);
+    if (auto sent = send_frame(core, held, context, f, core.send_wait(both)); !sent)
         return std::unexpected(sent.error());
-    return receive(core, held, context, how_long.never() ? how_long : both);
+    return receive(core, held, context, core.recv_wait(both));
+}
+
+result<message> ask(socket_core &core, lock &held, context_id context, payload body,
+                    const wait &how_long)
+{
+    const auto both = detail::one_end(how_long);
+    auto f = core.frame_of(held, body.view(), core.send_wait(both));
+    if (!f)
+        return std::unexpected(f.error());
+    return ask(core, held, context, **f, both);
 }
 
 // Would a request go out at once, or be refused at once?
@@ -177,20 +184,9 @@ bool receive_ready(socket_core &core, context_id context)
 
 result<req> req::open(const options &o)
 {
-    if (o.ttl_max || o.dedupe_time || o.reply_cache_bytes)
-        return std::unexpected(error::numbered(
-            2008, "ttl_max, dedupe_time and reply_cache_bytes are read by rep only"));
-    using namespace std::chrono_literals;
-    const auto out_of_range = [](const std::optional<std::chrono::nanoseconds> &d,
-                                 bool zero_is_off) {
-        return d && *d < 1ms && !(zero_is_off && d->count() == 0);
-    };
-    if (out_of_range(o.resend_time, true) || out_of_range(o.request_deadline, false))
-        return std::unexpected(error::numbered(
-            2008, "resend_time is 0 or at least 1 ms, request_deadline at least 1 ms"));
     protocol::req_options machine;
-    machine.resend_time = o.resend_time.value_or(machine.resend_time);
-    machine.request_deadline = o.request_deadline.value_or(machine.request_deadline);
+    detail::assign(machine.resend_time, o.resend_time);
+    detail::assign(machine.request_deadline, o.request_deadline);
     machine.fail_without_peer = o.on_no_peer == when_alone::fail;
     auto core = socket_core::open(o, protocol::role::req, [&](auto &engine, const auto &shaping) {
         return engine.template open<req_machine>(protocol::role::req, shaping, machine);
@@ -208,16 +204,13 @@ result<message> req::request(payload body, wait how_long)
     const borrowed_context context(*core_);
     if (!context.id())
         return std::unexpected(errc::would_block);
-    auto f = core_->frame_of(held, body.view(), how_long);
-    if (!f)
-        return std::unexpected(f.error());
-    return ask(*core_, held, *context.id(), **f, how_long);
+    return ask(*core_, held, *context.id(), body, how_long);
 }
 
 result<message> req::request(sp::loan &&body, wait how_long)
 {
     auto held = core_->home()->claim();
-    auto *f = detail::access::take(body);
+    auto *f = detail::access::take(body, core_->home());
     if (!f)
         return std::unexpected(errc::invalid_argument);
     const auto refuse = [&](errc why) {
@@ -237,7 +230,7 @@ result<loan> req::loan(std::size_t size, wait how_long)
     auto held = core_->home()->claim();
     if (auto why = core_->unusable())
         return std::unexpected(*why);
-    auto f = core_->frame_for(held, size, how_long);
+    auto f = core_->frame_for(held, size, core_->send_wait(how_long));
     if (!f)
         return std::unexpected(f.error());
     return detail::access::make_loan(core_->home(), **f);
@@ -248,11 +241,10 @@ result<req_context> req::open_context()
     const auto held = core_->home()->claim();
     if (auto why = core_->unusable())
         return std::unexpected(*why);
-    const auto id = core_->engine().with<req_machine>(
-        core_->id(), engine_clock::now(), [](auto &m, auto &) { return m.open_context(); });
-    if (!id)
-        return std::unexpected(error::numbered(2031, "no more than 4096 contexts on one socket"));
-    return req_context(core_, static_cast<std::uint32_t>(*id));
+    auto context = detail::open_context<req_machine>(core_);
+    if (!context)
+        return std::unexpected(context.error());
+    return req_context(std::move(*context));
 }
 
 result<int> req::send_fd()
@@ -263,91 +255,87 @@ result<int> req::send_fd()
 
 // ---- context ----
 
-req_context::req_context(req_context &&) noexcept = default;
-
-req_context &req_context::operator=(req_context &&other) noexcept
-{
-    if (this != &other) {
-        const auto old = std::move(*this); // ends ours
-        core_ = std::move(other.core_);
-        context_ = other.context_;
-    }
-    return *this;
-}
-
-req_context::~req_context()
-{
-    if (!core_)
-        return;
-    core_->end_context(context_);
-    const auto held = core_->home()->claim();
-    if (core_->unusable())
-        return;
-    core_->engine().with<req_machine>(core_->id(), engine_clock::now(), [&](auto &m, auto &out) {
-        m.close_context(name_of(context_), out);
-        return true;
-    });
-}
-
 result<void> req_context::send(payload body, wait how_long)
 {
-    auto held = core_->home()->claim();
-    if (auto why = core_->unusable())
+    auto &core = *context_.core();
+    auto held = core.home()->claim();
+    if (auto why = core.unusable())
         return std::unexpected(*why);
-    auto f = core_->frame_of(held, body.view(), how_long);
+    const auto patience = detail::one_end(core.send_wait(how_long));
+    auto f = core.frame_of(held, body.view(), patience);
     if (!f)
         return std::unexpected(f.error());
-    auto sent = send_frame(*core_, held, name_of(context_), **f, how_long);
-    core_->home()->changed(); // a recv() of the request before has been canceled
+    auto sent = send_frame(core, held, name_of(context_), **f, patience);
+    core.home()->changed(); // a recv() of the request before has been canceled
     return sent;
 }
 
 result<message> req_context::recv(wait how_long)
 {
-    auto held = core_->home()->claim();
-    if (auto why = core_->unusable())
+    auto &core = *context_.core();
+    auto held = core.home()->claim();
+    if (auto why = core.unusable())
         return std::unexpected(*why);
-    auto &m = core_->machine<req_machine>();
-    if (!m.begin_receive(name_of(context_)))
+    if (!core.machine<req_machine>().begin_receive(name_of(context_)))
         return std::unexpected(errc::invalid_state);
-    auto answer = receive(*core_, held, name_of(context_), how_long);
-    if (!core_->closed())
-        core_->machine<req_machine>().end_receive(name_of(context_));
+    auto answer = receive(core, held, name_of(context_), core.recv_wait(how_long));
+    if (!core.closed())
+        core.machine<req_machine>().end_receive(name_of(context_));
     return answer;
+}
+
+std::optional<message> req_context::try_recv()
+{
+    auto &core = *context_.core();
+    const auto is_here = [&] {
+        const auto held = core.home()->claim();
+        if (core.unusable())
+            return false;
+        const auto ready = [&] {
+            return core.machine<req_machine>().state(name_of(context_)) == request_state::ready;
+        };
+        if (!ready())
+            core.home()->turn(engine_clock::now());
+        return ready();
+    };
+    if (!is_here())
+        return std::nullopt;
+    auto answer = recv(std::chrono::seconds(0));
+    return answer ? std::optional(std::move(*answer)) : std::nullopt;
 }
 
 result<message> req_context::request(payload body, wait how_long)
 {
-    auto held = core_->home()->claim();
-    if (auto why = core_->unusable())
+    auto &core = *context_.core();
+    auto held = core.home()->claim();
+    if (auto why = core.unusable())
         return std::unexpected(*why);
-    auto f = core_->frame_of(held, body.view(), how_long);
-    if (!f)
-        return std::unexpected(f.error());
-    return ask(*core_, held, name_of(context_), **f, how_long);
+    return ask(core, held, name_of(context_), body, how_long);
 }
 
 void req_context::cancel() noexcept
 {
-    const auto held = core_->home()->claim();
-    if (core_->unusable())
+    auto &core = *context_.core();
+    const auto held = core.home()->claim();
+    if (core.unusable())
         return;
-    withdraw(*core_, name_of(context_));
-    core_->home()->changed();
+    withdraw(core, name_of(context_));
+    core.home()->changed();
 }
 
 result<int> req_context::recv_fd()
 {
-    return core_->descriptor(socket_core::watched::receive, context_,
-                             [core = core_.get(), context = context_] {
-                                 return receive_ready(*core, name_of(context));
-                             });
+    return context_.core()->descriptor(socket_core::watched::receive, context_.id(),
+                                       [core = context_.core().get(), name = name_of(context_)] {
+                                           return receive_ready(*core, name);
+                                       });
 }
 
 result<int> req_context::send_fd()
 {
-    return core_->descriptor(socket_core::watched::send, context_,
-                             [core = core_.get()] { return send_ready(*core); });
+    return context_.core()->descriptor(
+        socket_core::watched::send, context_.id(),
+        [core = context_.core().get()] { return send_ready(*core); });
 }
 
 } // namespace sp::inline v1

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -108,17 +109,18 @@ public:
     request &operator=(request &&other) noexcept;
     ~request();
 
-    [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = forever);
+    [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = {});
 
     // Sends the answer. Waits while the asker's pipe has no room. An error other than timed_out,
     // would_block or canceled ends the request; after those three the same request may be answered
     // again. An asker that went away is success, and counted.
-    [[nodiscard]] result<void> reply(payload body, wait how_long = forever) &&;
+    [[nodiscard]] result<void> reply(payload body, wait how_long = {}) &&;
     [[nodiscard]] result<void> reply(sp::loan &&body) &&;
 
 private:
     friend struct detail::access;
     void drop() noexcept;
+    [[nodiscard]] result<void> over(const std::optional<error> &refused);
 
     std::shared_ptr<detail::socket_core> home_;
     std::uint32_t ticket_ = 0;

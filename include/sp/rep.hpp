@@ -1,48 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// REP: receives requests and answers each of them, in any order, from any thread. Requests of many
-// peers are taken in turn; a peer that asks faster than it is answered is held back by credit and
-// loses nothing.
+// REP: answers what REQ asks. Between sp peers a request that comes again is recognised, and
+// answered once.
 #pragma once
 
-#include "sp/socket.hpp"
-
-#include <concepts>
-#include <utility>
+#include "sp/answerer.hpp"
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
 
-class rep : public socket {
+class rep : public answerer {
 public:
     [[nodiscard]] static result<rep> open(const options &options = {});
 
-    [[nodiscard]] result<request> recv(wait how_long = forever);
-    [[nodiscard]] std::optional<request>
-    try_recv(); // empty: nothing waits, or the socket is closed
-    // For poll(2), level-triggered: readable while a request waits, and for good once the socket is
-    // closed. Not to be read from; closed with the object.
-    [[nodiscard]] result<int> recv_fd();
-
-    // Answers every request with what `answer(request)` returns, until stopped, timed out or
-    // closed; returns the error that ended it. The function runs in this thread.
-    template <std::invocable<const request &> Function>
-    error serve(Function &&answer, wait how_long = forever)
-    {
-        for (;;) {
-            auto question = recv(how_long);
-            if (!question)
-                return question.error();
-            const auto body = answer(std::as_const(*question));
-            if (auto sent = std::move(*question).reply(body, how_long); !sent && ends(sent.error()))
-                return sent.error();
-        }
-    }
-
 private:
-    using socket::socket;
-    // An answer that one asker cannot take must not end the service of the others.
-    static bool ends(const error &e) noexcept { return e != errc::message_too_large; }
+    using answerer::answerer;
 };
 
 } // namespace sp::inline v1

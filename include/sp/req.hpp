@@ -5,7 +5,11 @@
 // then.
 #pragma once
 
+#include "sp/context.hpp"
 #include "sp/socket.hpp"
+
+#include <optional>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
@@ -16,19 +20,17 @@ class req;
 // thread at a time, except cancel(), which ends a recv() of another thread.
 class req_context {
 public:
-    req_context(req_context &&) noexcept;
-    req_context &operator=(req_context &&) noexcept;
-    ~req_context(); // ends its request
-
     // Waits for a ready peer. A new request ends the one before it (its recv(): canceled). Errors:
     // would_block and no_peer (the request before is untouched), timed_out (the new one is
     // withdrawn), message_too_large, closed.
-    [[nodiscard]] result<void> send(payload body, wait how_long = forever);
+    [[nodiscard]] result<void> send(payload body, wait how_long = {});
     // The answer. invalid_state: nothing was asked, or another thread waits already. timed_out: the
     // request goes on, call again. connection_reset, expired: told once, then idle.
-    [[nodiscard]] result<message> recv(wait how_long = forever);
+    [[nodiscard]] result<message> recv(wait how_long = {});
+    // Empty: no answer is here; if the request has failed, recv() says how.
+    [[nodiscard]] std::optional<message> try_recv();
     [[nodiscard]] result<message> request(payload body,
-                                          wait how_long = forever); // both, one wait for both
+                                          wait how_long = {}); // both, one wait for both
     void cancel() noexcept;
 
     // For poll(2), level-triggered: readable while recv(0s) has something to tell, and while
@@ -38,13 +40,9 @@ public:
 
 private:
     friend class req;
-    req_context(std::shared_ptr<detail::socket_core> core, std::uint32_t context) noexcept
-        : core_(std::move(core)), context_(context)
-    {
-    }
+    explicit req_context(detail::context context) noexcept : context_(std::move(context)) {}
 
-    std::shared_ptr<detail::socket_core> core_;
-    std::uint32_t context_ = 0;
+    detail::context context_;
 };
 
 class req : public socket {
@@ -53,9 +51,9 @@ public:
 
     // Asks and waits for the answer; from as many threads as you like. A time-out withdraws the
     // request.
-    [[nodiscard]] result<message> request(payload body, wait how_long = forever);
-    [[nodiscard]] result<message> request(sp::loan &&body, wait how_long = forever);
-    [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = forever);
+    [[nodiscard]] result<message> request(payload body, wait how_long = {});
+    [[nodiscard]] result<message> request(sp::loan &&body, wait how_long = {});
+    [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = {});
 
     [[nodiscard]] result<req_context> open_context();
 

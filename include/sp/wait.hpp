@@ -50,10 +50,12 @@ public:
     [[nodiscard]] bool never() const noexcept { return duration_ && duration_->count() <= 0; }
     [[nodiscard]] const std::stop_token &stop() const noexcept { return stop_; }
 
-    // This one, or what is usual here if the caller has not said how long.
+    // Whether the caller has said how long.
+    [[nodiscard]] bool is_given() const noexcept { return given_ == given::yes; }
+    // This one, or what is usual here if he has not.
     [[nodiscard]] wait or_usual(const std::optional<std::chrono::nanoseconds> &usual) const
     {
-        return given_ == given::no && usual ? wait(*usual) : *this;
+        return !is_given() && usual ? wait(*usual) : *this;
     }
 
 private:

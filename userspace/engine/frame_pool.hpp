@@ -31,6 +31,7 @@ struct alignas(64) frame {
     std::uint32_t capacity = 0;
     std::uint32_t offset = 0; // where the body begins, behind the pattern's header
     std::uint8_t size_class = 0;
+    bool shared = false; // several messages of the application own it: set before the first is out
 
     [[nodiscard]] std::byte *data() noexcept { return reinterpret_cast<std::byte *>(this + 1); }
     [[nodiscard]] std::span<std::byte> room() noexcept { return {data(), capacity}; }
@@ -68,6 +69,7 @@ public:
         f->references = 1;
         f->size = static_cast<std::uint32_t>(size);
         f->offset = 0;
+        f->shared = false;
         return f;
     }
 
@@ -86,7 +88,8 @@ public:
     }
 
     // From any thread: the caller's reference goes when the engine next collects. True: somebody
-    // asked for memory, and must be woken.
+    // asked for memory, and must be woken. Not for a frame that is shared, which would stand in the
+    // list twice.
     [[nodiscard]] bool give_back(frame *f) noexcept
     {
         auto *head = returned_.load(std::memory_order_relaxed);
@@ -96,6 +99,13 @@ public:
                                                 std::memory_order_release, // pairs with collect()
                                                 std::memory_order_relaxed));
         return head == &asked_;
+    }
+
+    // Of a frame that is shared, by the engine's thread. True as above.
+    [[nodiscard]] bool give_back_shared(frame &f) noexcept
+    {
+        release(f.id);
+        return returned_.load(std::memory_order_relaxed) == &asked_;
     }
 
     // From now on the next give_back() tells. False: something has come back, try again.

@@ -63,6 +63,10 @@ public:
                    std::chrono::nanoseconds time, instant now, effects &out);
     void cancel(context_id context, effects &out); // back to idle, unread answers are abandoned
 
+    [[nodiscard]] std::chrono::nanoseconds survey_time() const noexcept
+    {
+        return options_.survey_time;
+    }
     [[nodiscard]] survey_state state(context_id context) const noexcept;
     [[nodiscard]] std::uint32_t
     serial(context_id context) const noexcept;                     // changes with the survey
