@@ -11,11 +11,10 @@
 #pragma once
 
 #include "sp/engine.hpp"
-#include "userspace/carrier.hpp"
-#include "userspace/engine/engine.hpp"
+#include "userspace/engine_type.hpp"
 #include "userspace/transport/waiter.hpp"
-#include "userspace/watches.hpp"
 #include "userspace/transports.hpp"
+#include "userspace/watches.hpp"
 
 #include <atomic>
 #include <condition_variable>
@@ -29,7 +28,7 @@ namespace sp::inline v1::detail {
 
 class node {
 public:
-    using engine_type = sp::core::engine<carrier>;
+    using engine_type = sp::engine_type;
 
     // What a lock holds. A thread that spins with it sees that somebody wants it, wherever that one
     // comes from, and lends it; who lets go of it and leaves an earlier deadline behind wakes the
@@ -68,6 +67,15 @@ public:
     // waiting.
     std::size_t turn(instant now) noexcept;
     std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
+    // Without the lock: lets those who want it have it for a moment. For calls that never wait and
+    // are made one after the other.
+    void give_way() const noexcept
+    {
+        for (int i = 0; i < 256 && contended(); ++i)
+            relax();
+        if (contended())
+            std::this_thread::yield();
+    }
     void changed() noexcept;
 
     [[nodiscard]] instant latest() const noexcept
@@ -77,20 +85,26 @@ public:
     [[nodiscard]] instant next_deadline() const noexcept;
     [[nodiscard]] int fd() const noexcept { return waiter_.fd(); }
 
-    // From any thread, without the lock.
-    void give_back(sp::core::frame *f) noexcept
-    {
-        if (!engine_.pool().give_back(f))
-            return;
-        const auto held = claim(); // a call waits for memory
-        changed();
-    }
     // Descriptors for poll(2); see watches.hpp. From the first on, the keeper takes over as soon as
     // no call drives: somebody sleeps who is not in a call.
     [[nodiscard]] result<int> descriptor(const watch_key &key,
                                          std::move_only_function<bool()> ready);
     [[nodiscard]] watches &watched() noexcept { return watches_; }
 
+    // From any thread, without the lock.
+    void give_back(sp::core::frame *f) noexcept
+    {
+        if (f->shared) {
+            const auto held = claim();
+            if (!forked() && engine_.pool().give_back_shared(*f))
+                changed();
+            return;
+        }
+        if (!engine_.pool().give_back(f))
+            return;
+        const auto held = claim(); // a call waits for memory
+        changed();
+    }
 
 private:
     enum class step : bool { again, sleep };
@@ -112,6 +126,8 @@ private:
 
     void take() noexcept;
     void let_go() noexcept;
+    void tell_watches() noexcept;
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept;
     void enter(instant now) noexcept;
     void leave(instant now) noexcept;
     void lead(lock &held, instant now, instant until) noexcept;
@@ -120,8 +136,6 @@ private:
     void keep() noexcept;
 
     engine_options options_;
-    void tell_watches() noexcept;
-    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept;
     gate gate_{*this};
     std::mutex mutex_;
     std::atomic<int> wanting_ = 0; // threads that wait for the lock
@@ -129,6 +143,7 @@ private:
     engine_type engine_;
     transports transports_;
     std::uint32_t fork_generation_;
+    watches watches_;
     bool shares_cpu_; // and nobody asked to spin whatever it costs
 
     bool leading_ = false;      // somebody sleeps in waiter_
@@ -137,7 +152,6 @@ private:
     bool stopping_ = false;
     bool look_everywhere_ = true; // the next turn is a full sweep
     int followers_ = 0;
-    watches watches_;
     int callers_ = 0; // threads inside run_until
     instant latest_{};
     instant wakes_at_ = instant::max(); // when the sleeper wakes by itself
@@ -191,6 +205,8 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
             outcome = errc::timed_out;
             break;
         }
+        if (work > 0 && !watches_.empty())
+            watches_.refresh(); // it may be long until we let go of the lock
         if (work == 0 && ++looks % looks_per_clock != 0 && options_.waiting != waiting::block &&
             !contended()) {
             relax();
@@ -199,8 +215,6 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
         if (work > 0 && options_.waiting != waiting::block)
             spin_until = now + spin_time;
         if (spin(held, now, spin_until) == step::sleep) {
-        if (work > 0 && !watches_.empty())
-            watches_.refresh(); // it may be long until we let go of the lock
             sleep(held, now, until);
             now = engine_clock::now();
             if (options_.waiting != waiting::block)

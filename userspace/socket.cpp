@@ -48,6 +48,26 @@ std::string name_of(protocol::role role)
     return role_name(static_cast<std::uint16_t>(role));
 }
 
+// What listeners and streams of this socket are made with.
+transport::stream_options local_options(const options &o, protocol::role role, int netns_fd)
+{
+    transport::stream_options made;
+    assign(made.ipc_mode, o.ipc_mode);
+    made.allow_uid = o.allow_uid;
+    made.allow_gid = o.allow_gid;
+    assign(made.listen_fd, o.listen_fd);
+    // What a stuck worker hoards in its kernel is lost with it, while others starve.
+    if (role == protocol::role::push)
+        made.stream_send_bytes = 64 * 1024;
+    assign(made.stream_send_bytes, o.stream_send_bytes);
+    assign(made.tcp_nodelay, o.tcp_nodelay);
+    assign(made.tcp_keepalive, o.tcp_keepalive);
+    if (o.tcp_user_timeout)
+        made.tcp_user_timeout = std::chrono::ceil<std::chrono::milliseconds>(*o.tcp_user_timeout);
+    made.netns_fd = netns_fd;
+    return made;
+}
+
 std::string_view transport_name(carrier &c)
 {
     return c.as<transport::unixgram>() ? "unixgram"
@@ -60,8 +80,10 @@ std::string_view transport_name(carrier &c)
 socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o,
                          protocol::role role)
     : node_(std::move(n)), id_(id), role_(role),
-      linger_(o.linger.value_or(std::chrono::seconds(1))), ipc_mode_(o.ipc_mode.value_or(0600)),
-      message_max_(static_cast<std::uint32_t>(o.message_max.value_or(1 << 20)))
+      linger_(o.linger.value_or(std::chrono::seconds(1))),
+      local_(local_options(o, role, node_->options().netns_fd)),
+      message_max_(static_cast<std::uint32_t>(o.message_max.value_or(1 << 20))),
+      send_timeout_(o.send_timeout), recv_timeout_(o.recv_timeout)
 {
 }
 
@@ -88,10 +110,11 @@ result<endpoint_id> socket_core::listen(std::string_view text)
     auto held = node_->claim();
     if (auto why = unusable())
         return std::unexpected(*why);
-    auto where = node_->roads().listen(*u, ipc_mode_);
+    auto where = node_->roads().listen(*u, local_);
     if (!where)
         return std::unexpected(where.error());
-    const auto made = engine().listen(id_, where->slot, where->local_port);
+    const auto made = where->stream ? engine().listen(id_, *where->stream)
+                                    : engine().listen(id_, where->slot, where->local_port);
     if (!made) {
         node_->roads().leave(*where, true);
         return std::unexpected(error::numbered(2031, "no more than 4096 endpoints on one engine"));
@@ -111,11 +134,13 @@ result<endpoint_id> socket_core::dial(std::string_view text)
     auto held = node_->claim();
     if (auto why = unusable())
         return std::unexpected(*why);
-    auto where = node_->roads().dial(*u);
+    auto where = node_->roads().dial(*u, local_);
     if (!where)
         return std::unexpected(where.error());
     const auto now = engine_clock::now();
-    const auto made = engine().dial(id_, where->slot, where->peer, where->local_port, u->port, now);
+    const auto made = where->stream ? engine().dial(id_, *where->stream, now)
+                                    : engine().dial(id_, where->slot, where->peer,
+                                                    where->local_port, u->port, now);
     if (!made) {
         node_->roads().leave(*where, false);
         return std::unexpected(error::numbered(2031, "no more than 4096 endpoints on one engine"));
@@ -263,12 +288,29 @@ std::optional<pipe_info> socket_core::known(pipe_id pipe)
         return std::nullopt;
     sp::pipe_info info;
     info.pipe = pipe;
-    info.transport = engine().transport_at(p->transport).name(p->route);
-    info.peer = text_of(p->address, p->link->peer_port());
     info.protocol = static_cast<std::uint16_t>(peer_of(role_));
     name_endpoint(info, p->endpoint);
+    if (p->bytes) {
+        describe_stream(info, p->bytes->id);
+        return info;
+    }
+    info.transport = engine().transport_at(p->transport).name(p->route);
+    info.peer = text_of(p->address, p->link->peer_port());
     info.instance = p->link->peer_instance();
     return info;
+}
+
+// What the transport of byte streams knows of a peer.
+void socket_core::describe_stream(sp::pipe_info &info, stream_id stream)
+{
+    info.transport = engine().streams().name(stream);
+    const auto &who = engine().streams().peer(stream);
+    info.peer = who.text;
+    if (who.local) {
+        info.uid = who.uid;
+        info.gid = who.gid;
+        info.pid = who.pid;
+    }
 }
 
 std::optional<error> socket_core::last_error(endpoint_id id)
@@ -289,8 +331,12 @@ void socket_core::admit(std::move_only_function<bool(const sp::pipe_info &)> dec
     engine().find(id_)->admit = [this,
                                  decide = std::move(decide)](const core::candidate &c) mutable {
         sp::pipe_info info;
-        info.transport = transport_name(engine().transport_at(c.transport));
-        info.peer = text_of(c.address, c.port);
+        if (c.stream) {
+            describe_stream(info, *c.stream);
+        } else {
+            info.transport = transport_name(engine().transport_at(c.transport));
+            info.peer = text_of(c.address, c.port);
+        }
         info.protocol = c.protocol;
         info.instance = c.instance;
         return decide(info);
@@ -334,32 +380,6 @@ result<core::frame *> socket_core::frame_of(lock &held, bytes body, const wait &
     return f;
 }
 
-// ---- the end ----
-
-} // namespace detail
-
-// ---- the public class ----
-
-socket::socket(socket &&) noexcept = default;
-
-socket &socket::operator=(socket &&other) noexcept
-{
-    if (this != &other) {
-        if (core_)
-            core_->end();
-        core_ = std::move(other.core_);
-    }
-    return *this;
-}
-
-socket::~socket()
-{
-    if (core_)
-        core_->end();
-}
-
-result<endpoint_id> socket::dial(std::string_view url)
-{
 // ---- descriptors ----
 
 result<int> socket_core::descriptor(watched what, context_name context,
@@ -393,8 +413,8 @@ bool socket_core::memory_left() noexcept
     }
 }
 
-    return core_->dial(url);
-}
+// ---- the end ----
+
 socket_core::~socket_core()
 {
     const auto held = node_->claim();
@@ -410,6 +430,32 @@ void socket_core::end() noexcept
         node_->watched().forget(this, std::nullopt);
 }
 
+} // namespace detail
+
+// ---- the public class ----
+
+socket::socket(socket &&) noexcept = default;
+
+socket &socket::operator=(socket &&other) noexcept
+{
+    if (this != &other) {
+        if (core_)
+            core_->end();
+        core_ = std::move(other.core_);
+    }
+    return *this;
+}
+
+socket::~socket()
+{
+    if (core_)
+        core_->end();
+}
+
+result<endpoint_id> socket::dial(std::string_view url)
+{
+    return core_->dial(url);
+}
 
 result<endpoint_id> socket::dial(std::string_view url, wait first_connection)
 {

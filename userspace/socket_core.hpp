@@ -8,6 +8,7 @@
 
 #include "sp/socket.hpp"
 #include "userspace/node.hpp"
+#include "userspace/options.hpp"
 
 #include <algorithm>
 #include <string>
@@ -20,13 +21,13 @@ public:
     using lock = node::lock;
 
     socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role);
-
     ~socket_core();
+
     // Makes the engine's part by `open(engine, socket options)`, dials and listens as the options
     // say.
     template <class Open>
     [[nodiscard]] static result<std::shared_ptr<socket_core>>
-    open(const options &o, protocol::role role, Open &&open);
+    open(const options &o, protocol::role role, Open &&open, form how = form::cooked);
 
     [[nodiscard]] result<endpoint_id> dial(std::string_view text);
     [[nodiscard]] result<endpoint_id> dial(std::string_view text, const wait &first_connection);
@@ -36,15 +37,14 @@ public:
     [[nodiscard]] std::size_t peers();
     [[nodiscard]] std::optional<sp::pipe_info> pipe_info(pipe_id pipe);
     [[nodiscard]] std::optional<error> last_error(endpoint_id id);
-    void admit(std::move_only_function<bool(const sp::pipe_info &)> decide);
     [[nodiscard]] result<pipe_event> next_event(const wait &how_long);
     [[nodiscard]] result<int> event_fd();
     [[nodiscard]] counters statistics();
     [[nodiscard]] std::optional<counters> statistics(pipe_id pipe);
     [[nodiscard]] std::size_t queued();
+    void admit(std::move_only_function<bool(const sp::pipe_info &)> decide);
     void close_endpoint(endpoint_id id);
     close_report close(const wait &drain);
-    [[nodiscard]] std::chrono::nanoseconds linger() const noexcept { return linger_; }
     void end() noexcept; // of the socket object: drains, and takes its descriptors back
 
     // A descriptor for poll(2), readable while `ready()` holds and for good once the socket is
@@ -57,10 +57,20 @@ public:
     void end_context(std::uint32_t context) noexcept; // takes the descriptors of a context back
     [[nodiscard]] bool
     memory_left() noexcept; // with the lock held; if not, being given some is told
+    [[nodiscard]] std::chrono::nanoseconds linger() const noexcept { return linger_; }
 
     [[nodiscard]] const std::shared_ptr<node> &home() const noexcept { return node_; }
     [[nodiscard]] node::engine_type &engine() noexcept { return node_->engine(); }
     [[nodiscard]] core::socket_id id() const noexcept { return id_; }
+    [[nodiscard]] protocol::role role() const noexcept { return role_; }
+
+    // A wait as the caller gave it, completed by the socket's options.
+    [[nodiscard]] wait send_wait(const wait &w) const { return w.or_usual(send_timeout_); }
+    [[nodiscard]] wait recv_wait(const wait &w) const { return w.or_usual(recv_timeout_); }
+
+    // The context that the socket object itself stands for, in roles that have contexts.
+    [[nodiscard]] protocol::context_id own_context() const noexcept { return own_context_; }
+    void set_own_context(protocol::context_id context) noexcept { own_context_ = context; }
 
     // With the lock held.
     [[nodiscard]] bool closed() const noexcept { return closed_; }
@@ -85,6 +95,10 @@ private:
     };
 
     [[nodiscard]] own_endpoint *find(endpoint_id id) noexcept;
+    [[nodiscard]] std::optional<sp::pipe_info> known(pipe_id pipe); // with the lock held
+    void describe_stream(sp::pipe_info &info, stream_id stream);
+    void name_endpoint(sp::pipe_info &info, core::endpoint_id endpoint);
+    [[nodiscard]] std::uint64_t on_its_way(); // queued here, or not confirmed by a peer
     [[nodiscard]] error error_of(const own_endpoint &e, const core::dial_failure &f) const;
     void forget_endpoint(endpoint_id id) noexcept;
 
@@ -92,13 +106,11 @@ private:
     core::socket_id id_;
     protocol::role role_;
     std::chrono::nanoseconds linger_;
-    std::uint32_t ipc_mode_;
+    transport::stream_options local_;
     std::uint32_t message_max_;
+    std::optional<std::chrono::nanoseconds> send_timeout_, recv_timeout_;
+    protocol::context_id own_context_{};
     bool closed_ = false;
-    [[nodiscard]] std::optional<sp::pipe_info> known(pipe_id pipe); // with the lock held
-    void describe_stream(sp::pipe_info &info, stream_id stream);
-    void name_endpoint(sp::pipe_info &info, core::endpoint_id endpoint);
-    [[nodiscard]] std::uint64_t on_its_way(); // queued here, or not confirmed by a peer
     std::vector<own_endpoint> endpoints_;
 };
 
@@ -114,7 +126,8 @@ struct access {
         m.body_ = f.body();
         m.pipe_ = static_cast<pipe_id>(pipe);
         if (const auto *p = home->engine().find(pipe))
-            m.transport_ = home->engine().transport_at(p->transport).name(p->route);
+            m.transport_ = p->bytes ? home->engine().streams().name(p->bytes->id)
+                                    : home->engine().transport_at(p->transport).name(p->route);
     }
     static void bind(request &r, std::shared_ptr<socket_core> home, protocol::ticket_id ticket)
     {
@@ -129,55 +142,58 @@ struct access {
         l.body_ = f.bytes();
         return l;
     }
-    // The loan's frame, cut to its size; the loan is empty afterwards.
-    static core::frame *take(loan &l)
+    // The loan's frame, cut to its size. Null: it is empty, or of another engine.
+    static core::frame *frame_of(const loan &l, const std::shared_ptr<node> &home)
     {
-        auto *f = static_cast<core::frame *>(l.frame_);
+        auto *f = l.node_ == home ? static_cast<core::frame *>(l.frame_) : nullptr;
         if (f)
             f->size = static_cast<std::uint32_t>(l.body_.size());
-        l.frame_ = nullptr;
-        l.body_ = {};
-        l.node_.reset();
         return f;
     }
+    // The same of a message that was received; its frame keeps the header in front of the body.
+    static core::frame *frame_of(const message &m, const std::shared_ptr<node> &home)
+    {
+        return m.node_ == home ? static_cast<core::frame *>(m.frame_) : nullptr;
+    }
+    [[nodiscard]] static bool is_at(const message &m, const std::shared_ptr<node> &home)
+    {
+        return m.frame_ && m.node_ == home;
+    }
+    template <class RawMessage>
+    static void set_header(RawMessage &m, bytes header)
+    {
+        std::ranges::copy(header, m.header_.begin());
+        m.header_size_ = static_cast<std::uint8_t>(header.size());
+    }
+    // Its frame is somebody else's now.
+    template <class Holder>
+    static void empty(Holder &h)
+    {
+        h.frame_ = nullptr;
+        h.body_ = {};
+        h.node_.reset();
+    }
+    static core::frame *take(loan &l, const std::shared_ptr<node> &home)
+    {
+        auto *f = frame_of(l, home);
+        if (f)
+            empty(l);
+        return f;
+    }
+    static const std::shared_ptr<socket_core> &core_of(const socket &s) { return s.core_; }
     static const std::shared_ptr<node> &node_of(const engine &e) { return e.node_; }
 };
 
 template <class Open>
 result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protocol::role role,
-                                                       Open &&open)
+                                                       Open &&open, form how)
 {
+    if (auto wrong = refuse(o, role, how))
+        return std::unexpected(std::move(*wrong));
     auto home = o.on ? result<std::shared_ptr<node>>(access::node_of(*o.on)) : node::shared();
     if (!home)
         return std::unexpected(home.error());
-    core::socket_options shaping;
-    const auto take = [](auto &to, const auto &from) {
-        if (from)
-            to = static_cast<std::remove_reference_t<decltype(to)>>(*from);
-    };
-    if (o.message_max && (*o.message_max == 0 || *o.message_max > 1u << 30))
-        return std::unexpected(error::numbered(2008, "message_max is from 1 byte to 1 GiB"));
-    if (o.pipes_max && *o.pipes_max == 0)
-        return std::unexpected(error::numbered(2008, "pipes_max is at least 1"));
-    if (o.linger && (*o.linger < std::chrono::seconds(0) || *o.linger > std::chrono::hours(1)))
-        return std::unexpected(error::numbered(2008, "linger is from 0 to 1 hour"));
-    if (o.ipc_mode && (*o.ipc_mode & ~0777u) != 0)
-        return std::unexpected(
-            error::numbered(2008, "ipc_mode is made of the nine rights of a file: 0 to 0777"));
-    take(shaping.message_max, o.message_max);
-    take(shaping.pipes_max, o.pipes_max);
-    take(shaping.connect_timeout, o.connect_timeout);
-    take(shaping.reconnect_min, o.reconnect_min);
-    take(shaping.reconnect_max, o.reconnect_max);
-    take(shaping.keepalive_interval, o.keepalive_interval);
-    take(shaping.peer_timeout, o.peer_timeout);
-    using namespace std::chrono_literals;
-    if (shaping.connect_timeout < 1ms || shaping.reconnect_min < 1ms ||
-        shaping.reconnect_max < shaping.reconnect_min || shaping.keepalive_interval < 10ms ||
-        shaping.peer_timeout < 50ms)
-        return std::unexpected(error::numbered(2008, "a duration is out of its range",
-                                               "least: connect_timeout and reconnect_min 1 ms, "
-                                               "keepalive_interval 10 ms, peer_timeout 50 ms"));
+    const auto shaping = shaping_of(o, role);
     std::optional<core::socket_id> id;
     {
         const auto held = (*home)->claim();

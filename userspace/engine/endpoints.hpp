@@ -130,8 +130,7 @@ happening engine<Transport, Streams>::happening_of(happening::kind what, pipe_id
 }
 
 template <transport Transport, stream_transport Streams>
-auto engine<Transport, Streams>::unwelcome(socket &s, const candidate &who)
-    -> std::optional<denial>
+auto engine<Transport, Streams>::unwelcome(socket &s, const candidate &who) -> std::optional<denial>
 {
     if (s.options.one_peer && s.peers > 0)
         return denial{SP_REASON_BUSY, stat::listener_peer_busy};

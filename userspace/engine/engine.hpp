@@ -64,7 +64,9 @@ class engine {
 public:
     static constexpr std::size_t batch = 64; // packets per transport and turn
 
-    engine(const engine_config &config, instant now, Streams streams = Streams());
+    // The rest makes the stream transport.
+    template <class... Args>
+    engine(const engine_config &config, instant now, Args &&...streams);
 
     // ---- transports; a slot keeps its number until it is removed
     std::size_t add_transport(Transport transport);
@@ -86,18 +88,16 @@ public:
     // Ends its pipes with their peers told, its endpoints and its machine. Returns what was left
     // undone.
     struct leftovers {
-        std::uint64_t undelivered = 0, unconfirmed = 0;
-    };
         struct of_pipe {
             pipe_id pipe;
             std::uint64_t undelivered, unconfirmed;
         };
-    leftovers close_socket(socket_id id, instant now);
+        std::uint64_t undelivered = 0, unconfirmed = 0;
         std::vector<of_pipe> pipes{}; // on which something was left
+    };
+    leftovers close_socket(socket_id id, instant now);
     [[nodiscard]] socket *find(socket_id id) noexcept { return sockets_.find(id); }
     [[nodiscard]] bool drained(socket_id id); // nothing waits in it to be sent
-
-    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's
     template <class F>
     void each_pipe(socket_id id, F &&f) // f(name, pipe), of one socket
     {
@@ -106,6 +106,8 @@ public:
                 f(name, p);
         });
     }
+
+    // Calls f(machine, effects) and carries the effects out. The machine must be of the socket's
     // kind. What that changed on pipes is looked at by finish() or the next turn: messages go out
     // first.
     template <class Machine, class F>

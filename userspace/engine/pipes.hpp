@@ -13,7 +13,8 @@
 namespace sp::core {
 
 template <transport Transport, stream_transport Streams>
-engine<Transport, Streams>::engine(const engine_config &config, instant now, Streams streams)
+template <class... Args>
+engine<Transport, Streams>::engine(const engine_config &config, instant now, Args &&...streams)
     : random_(config.seed), instance_(random_() | 1), cookies_(
                                                           [this] {
                                                               link::cookie_secret s;
@@ -21,7 +22,7 @@ engine<Transport, Streams>::engine(const engine_config &config, instant now, Str
                                                               return s;
                                                           }(),
                                                           now),
-      pool_(config.memory_max), streams_(std::move(streams)), pipes_(config.pipes_max)
+      pool_(config.memory_max), streams_(std::forward<Args>(streams)...), pipes_(config.pipes_max)
 {
 }
 

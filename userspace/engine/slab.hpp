@@ -2,7 +2,8 @@
 //
 // Objects addressed by {index, generation}: a name of something that is gone finds nothing, however
 // long it is kept. References to an object stay valid until it is removed. The low 16 bits of a
-// name are the index, the high 16 the generation, which is never 0, so that 0 names nothing.
+// name are the index, the next 15 the generation, which is never 0, so that 0 names nothing. Bit 31
+// is never set: names of pipes travel in backtraces, where it marks the end.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ public:
         const auto index = free_.back();
         free_.pop_back();
         auto &slot = places_[index];
-        slot.generation = slot.generation == 0xffff ? 1 : slot.generation + 1;
+        slot.generation = slot.generation == 0x7fff ? 1 : slot.generation + 1;
         slot.object = std::make_unique<T>();
         name = static_cast<Id>(slot.generation << 16 | index);
         ++size_;
@@ -78,7 +79,7 @@ public:
 
 private:
     struct place {
-        std::uint32_t generation = 0; // 16 bits of it are used
+        std::uint32_t generation = 0; // 15 bits of it are used
         std::unique_ptr<T> object;
     };
 
