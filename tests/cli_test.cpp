@@ -139,11 +139,11 @@ TEST_F(cli, carries_a_request_from_req_to_rep_and_back)
     EXPECT_EQ(first.status, 0) << first.err;
     EXPECT_EQ(first.out, "hello\n");
     const auto second =
-        invoke({"req", url, "-", "--timeout", "10s", "--format", "hex"}, {}, "from stdin");
-    EXPECT_EQ(second.out, "66726f6d20737464696e\n") << second.err;
+        invoke({"req", url, "-", "--timeout", "10s", "--format", "hex"}, {}, "stdin");
+    EXPECT_EQ(second.out, "\"\\x73\\x74\\x64\\x69\\x6e\"\n") << second.err;
     const auto served = service.wait();
     EXPECT_EQ(served.status, 0) << served.err;
-    EXPECT_EQ(served.out, "hello\nfrom stdin\n");
+    EXPECT_EQ(served.out, "hello\nstdin\n");
 }
 
 TEST_F(cli, asks_whoever_comes_first_in_either_order)

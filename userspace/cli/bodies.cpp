@@ -3,6 +3,8 @@
 // See bodies.hpp.
 #include "userspace/cli/bodies.hpp"
 
+#include "userspace/cli/text.hpp"
+
 #include <algorithm>
 #include <fmt/format.h>
 
@@ -26,9 +28,7 @@ bool show_json(const shown &m, std::string_view schema, body_format format, cons
     if (m.microseconds >= 0)
         members.push_back({"microseconds", m.microseconds});
     if (format == body_format::hex || !is_text(m.body)) {
-        auto digits = render(m.body, body_format::hex);
-        digits.pop_back(); // its newline
-        members.push_back({"body_hex", std::move(digits)});
+        members.push_back({"body_hex", hex_digits(m.body)});
     } else if (format != body_format::none)
         members.push_back({"body", m.body});
     return out.object(schema, exit_done, std::move(members)) == exit_done;
@@ -47,7 +47,10 @@ bool show(const shown &m, std::string_view schema, body_format format, console &
         out.detail(fmt::format("{}: {} bytes over {}", m.sequence, m.body.size(), m.transport));
     if (format == body_format::text && out.to_terminal())
         return out.print(render(for_terminal(m.body), format));
-    return out.print(render(m.body, format));
+    auto row = render(m.body, format);
+    if (format == body_format::ascii) // one row per message, unlike nngcat
+        row += '\n';
+    return out.print(row);
 }
 
 } // namespace sp::cli

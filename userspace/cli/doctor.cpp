@@ -4,6 +4,7 @@
 // changes nothing; what cannot be seen without one is marked `?` and says which would tell.
 #include "userspace/cli/host.hpp"
 #include "userspace/cli/table.hpp"
+#include "userspace/cli/text.hpp"
 #include "userspace/cli/verbs.hpp"
 #include "userspace/xdp/steer.hpp"
 

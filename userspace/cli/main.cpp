@@ -3,6 +3,7 @@
 // `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with
 // its status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is
 // turned into an error here; nothing leaves.
+#include "userspace/cli/text.hpp"
 #include "userspace/cli/verbs.hpp"
 
 #include <CLI/CLI.hpp>
@@ -34,7 +35,8 @@ const CLI::Validator
             "N", "count");
 const CLI::Validator a_format(
     [](std::string &word) {
-        return parse_format(word) ? "" : word + " is none of text, no, ascii, quoted, hex, raw";
+        return parse_format(word) ? ""
+                                  : word + " is none of text, no, ascii, quoted, hex, msgpack, raw";
     },
     "FORMAT", "format");
 
@@ -91,7 +93,7 @@ void add_message_options(CLI::App &verb, message_words &m, const char *data)
     verb.add_option("--count", m.count, "messages before it ends; 0: no end")
         ->check(a_count)
         ->option_text("N");
-    verb.add_option("--format", m.format, "text, no, ascii, quoted, hex or raw")
+    verb.add_option("--format", m.format, "text, no, ascii, quoted, hex, msgpack or raw")
         ->check(a_format)
         ->option_text("FORMAT");
     verb.add_option("--set", m.set, "an option of the socket, such as peer_timeout=2s")

@@ -17,13 +17,6 @@ namespace {
 
 using std::string_view;
 
-constexpr auto hex_digits = string_view("0123456789abcdef");
-
-bool is_printable(unsigned char byte)
-{
-    return byte >= 0x20 && byte < 0x7f;
-}
-
 // Splits "1.5ms" into its number and its unit.
 std::optional<std::pair<double, string_view>> number_and_unit(string_view word)
 {
@@ -33,45 +26,6 @@ std::optional<std::pair<double, string_view>> number_and_unit(string_view word)
     if (bad != std::errc{} || number < 0)
         return std::nullopt;
     return std::pair(number, string_view(rest, static_cast<std::size_t>(end - rest)));
-}
-
-std::string quoted(string_view body)
-{
-    std::string text = "\"";
-    for (const char c : body) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\')
-            (text += '\\') += c;
-        else if (is_printable(byte))
-            text += c;
-        else if (c == '\n')
-            text += "\\n";
-        else if (c == '\t')
-            text += "\\t";
-        else if (c == '\r')
-            text += "\\r";
-        else
-            ((text += "\\x") += hex_digits[byte >> 4]) += hex_digits[byte & 15];
-    }
-    return text += "\"\n";
-}
-
-std::string in_hex(string_view body)
-{
-    std::string text;
-    for (const char c : body) {
-        const auto byte = static_cast<unsigned char>(c);
-        (text += hex_digits[byte >> 4]) += hex_digits[byte & 15];
-    }
-    return text += '\n';
-}
-
-std::string ascii(string_view body)
-{
-    std::string text(body);
-    std::ranges::replace_if(
-        text, [](char c) { return !is_printable(static_cast<unsigned char>(c)); }, '.');
-    return text += '\n';
 }
 
 // The length of the well-formed UTF-8 sequence that begins `text`, 0 when it is malformed.
@@ -113,19 +67,6 @@ std::size_t distance(string_view a, string_view b)
 }
 
 } // namespace
-
-std::optional<body_format> parse_format(string_view word)
-{
-    constexpr std::array<std::pair<string_view, body_format>, 6> known{
-        {{"text", body_format::text},
-         {"no", body_format::none},
-         {"ascii", body_format::ascii},
-         {"quoted", body_format::quoted},
-         {"hex", body_format::hex},
-         {"raw", body_format::raw}}};
-    const auto found = std::ranges::find(known, word, &std::pair<string_view, body_format>::first);
-    return found == known.end() ? std::nullopt : std::optional(found->second);
-}
 
 std::optional<std::chrono::nanoseconds> parse_duration(string_view word)
 {
@@ -175,25 +116,6 @@ std::optional<std::uint64_t> parse_count(string_view word)
     const auto *end = word.data() + word.size();
     const auto [rest, bad] = std::from_chars(word.data(), end, count);
     return bad == std::errc{} && rest == end ? std::optional(count) : std::nullopt;
-}
-
-std::string render(string_view body, body_format format)
-{
-    switch (format) {
-    case body_format::none:
-        return {};
-    case body_format::raw:
-        return std::string(body);
-    case body_format::text:
-        return body.ends_with('\n') ? std::string(body) : std::string(body) += '\n';
-    case body_format::ascii:
-        return ascii(body);
-    case body_format::quoted:
-        return quoted(body);
-    case body_format::hex:
-        return in_hex(body);
-    }
-    std::unreachable();
 }
 
 bool is_text(string_view body)

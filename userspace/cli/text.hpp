@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Words to values and back: durations, sizes, message bodies as a person reads them, and the
-// nearest known word to a mistyped one. Pure functions; what is not understood is an empty
-// optional, and the caller says what was expected.
+// Words to values and back: durations, sizes, counts, and the nearest known word to a mistyped
+// one. Pure functions; what is not understood is an empty optional, and the caller says what was
+// expected.
 #pragma once
 
 #include <chrono>
@@ -15,13 +15,6 @@
 
 namespace sp::cli {
 
-// How a body is printed. text: as it is, and a newline unless it ends with one; on a terminal
-// control bytes as '.'. raw: the bytes and nothing else. The others end with a newline too; none
-// prints nothing.
-enum class body_format : std::uint8_t { text, none, ascii, quoted, hex, raw };
-
-[[nodiscard]] std::optional<body_format> parse_format(std::string_view word);
-
 // 250us, 100ms, 2s, 5m, 1h; fractions are allowed (1.5s), a bare number is not, except 0.
 [[nodiscard]] std::optional<std::chrono::nanoseconds> parse_duration(std::string_view word);
 
@@ -29,8 +22,6 @@ enum class body_format : std::uint8_t { text, none, ascii, quoted, hex, raw };
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view word);
 
 [[nodiscard]] std::optional<std::uint64_t> parse_count(std::string_view word);
-
-[[nodiscard]] std::string render(std::string_view body, body_format format);
 
 // Well-formed UTF-8 without control characters other than tab, newline and carriage return.
 [[nodiscard]] bool is_text(std::string_view body);

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "userspace/cli/console.hpp"
-#include "userspace/cli/text.hpp"
+#include "userspace/cli/format.hpp"
 
 #include <chrono>
 #include <cstdint>
