@@ -152,7 +152,7 @@ endpoint_id engine<Transport, Streams>::listener_for(std::size_t transport, std:
 {
     auto found = no_endpoint;
     endpoints_.each([&](endpoint_id id, const endpoint &e) {
-        if (!e.dials && e.transport == transport && e.local_port == port)
+        if (!e.dials && !e.place && e.transport == transport && e.local_port == port)
             found = id;
     });
     return found;
