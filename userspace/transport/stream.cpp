@@ -166,7 +166,7 @@ std::size_t stream::gather(std::size_t most) noexcept
             on_timer(room);
             break;
         case source::listener:
-            on_listener(static_cast<place_id>(name), room);
+            on_listener(static_cast<place_id>(name), ready[i].events, room);
             break;
         case source::connection:
             on_connection(static_cast<stream_id>(name), ready[i].events, room);

@@ -114,7 +114,7 @@ private:
                                                   std::uint32_t name) noexcept;
     // Fills events_ with at most `most`; how many. `room` is what one descriptor may take of it.
     std::size_t gather(std::size_t most) noexcept;
-    void on_listener(place_id id, std::size_t room) noexcept;
+    void on_listener(place_id id, std::uint32_t ready, std::size_t room) noexcept;
     void on_connection(stream_id id, std::uint32_t ready, std::size_t room) noexcept;
     void on_timer(std::size_t room) noexcept;
     void tell(stream_event event) noexcept { events_[found_++] = event; }

@@ -42,10 +42,12 @@ int outcome_of(int fd) noexcept
 
 // ---- accepted ----
 
-void stream::on_listener(place_id id, std::size_t room) noexcept
+void stream::on_listener(place_id id, std::uint32_t ready, std::size_t room) noexcept
 {
     using enum stream_listener::accepted::outcome;
     auto *p = places_.find(id);
+    if (p && p->hears != hearing::always) // its end is told once more; who is told does not listen
+        return;
     for (room = std::min(room, accepts_max); p && room > 0; --room) {
         auto came = p->listener->accept();
         switch (came.what) {
@@ -57,6 +59,8 @@ void stream::on_listener(place_id id, std::size_t room) noexcept
                 {.what = stream_event::kind::refused, .place = id, .count = stat::listener_access});
             break;
         case nothing:
+            if ((ready & EPOLLHUP) != 0) // shut down by somebody who has the socket too
+                hear(id, *p, hearing::ended);
             return;
         case shortage:
             return on_shortage(id, *p, room);
