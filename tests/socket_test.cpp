@@ -34,7 +34,7 @@ TEST_F(req_and_rep, exchange_a_request_and_its_reply)
     EXPECT_EQ(answer.text(), "a thermostat");
     EXPECT_EQ(answer.transport(), "unixgram");
     EXPECT_NE(answer.pipe(), sp::pipe_id{});
-    EXPECT_EQ(count(stat::socket_accepted), 1u);
+    EXPECT_EQ(count(stat::socket_accepted), 2u); // the request, and its answer
     EXPECT_EQ(count(stat::socket_delivered), 2u);
 }
 

@@ -151,7 +151,8 @@ std::optional<error> answer(socket_core &home, detail::node::lock &held, protoco
 
 bool may_try_again(const error &why)
 {
-    return why == errc::would_block || why == errc::timed_out || why == errc::canceled;
+    return why == errc::would_block || why == errc::timed_out || why == errc::canceled ||
+           why == errc::message_too_large;
 }
 
 } // namespace

@@ -112,7 +112,7 @@ public:
     [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = {});
 
     // Sends the answer. Waits while the asker's pipe has no room. An error other than timed_out,
-    // would_block or canceled ends the request; after those three the same request may be answered
+    // would_block, canceled and message_too_large ends the request; after those it may be answered
     // again. An asker that went away is success, and counted.
     [[nodiscard]] result<void> reply(payload body, wait how_long = {}) &&;
     [[nodiscard]] result<void> reply(sp::loan &&body) &&;

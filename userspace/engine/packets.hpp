@@ -94,6 +94,7 @@ void engine<Transport, Streams>::deliver(pipe_id id, pipe &p, std::span<const st
             return end(stat::pipe_too_large, SP_REASON_MESSAGE_TOO_LARGE);
         auto *f = pool_.allocate(r->payload.size());
         if (!f) {
+            count(*s, stat::socket_received, 1, id);
             count(*s, stat::socket_memory, 1, id);
             return end(stat::pipe_local_close, SP_REASON_LIMIT);
         }

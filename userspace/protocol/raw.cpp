@@ -291,7 +291,7 @@ bool raw_machine::send_ready(std::size_t size) const noexcept
     case reach::nobody:
         break;
     }
-    return false;
+    return true; // to be told at once that it cannot be
 }
 
 // ---- the rest ----
