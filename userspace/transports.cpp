@@ -23,6 +23,19 @@ std::string interface_name(unsigned ifindex)
     return ::if_indextoname(ifindex, name) ? name : "";
 }
 
+transport::stream_address stream_address_of(const url &u)
+{
+    using enum transport::stream_family;
+    switch (u.scheme) {
+    case scheme::ipc:
+        return {.family = ipc, .name = u.path};
+    case scheme::abstract:
+        return {.family = abstract, .name = u.path};
+    default:
+        return {.family = tcp, .name = u.host, .port = u.port};
+    }
+}
+
 } // namespace
 
 result<void> transports::may_use_ip(const url &u) const
@@ -117,18 +130,114 @@ result<transports::road *> transports::ip_road(const url &u, const std::string &
     return open_kernel();
 }
 
-result<place> transports::listen(const url &u, unsigned mode)
+result<place> transports::listen(const url &u, const transport::stream_options &options)
 {
-    if (u.scheme == scheme::unixgram) {
-        auto opened = transport::unixgram::listen(u.path, mode, engine_->stats());
-        if (!opened)
-            return std::unexpected(opened.error());
-        auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
-        if (!made)
-            return std::unexpected(made.error());
-        ++(*made)->users;
-        return place{.slot = (*made)->slot, .shown = "unixgram://" + u.path};
+    switch (u.scheme) {
+    case scheme::ip:
+        return listen_ip(u);
+    case scheme::unixgram:
+        return listen_path(u, options);
+    case scheme::ipc:
+    case scheme::abstract:
+    case scheme::tcp:
+        break;
     }
+    return listen_stream(u, options);
+}
+
+result<place> transports::dial(const url &u, const transport::stream_options &options)
+{
+    switch (u.scheme) {
+    case scheme::ip:
+        return dial_ip(u);
+    case scheme::unixgram:
+        return dial_path(u);
+    case scheme::ipc:
+    case scheme::abstract:
+    case scheme::tcp:
+        break;
+    }
+    return dial_stream(u, options);
+}
+
+// ---- byte streams ----
+
+result<place> transports::watch_streams(place_id made)
+{
+    auto &streams = engine_->streams();
+    if (!streams_watched_)
+        if (auto watched = waiter_->add(streams.wake_fd()); !watched) {
+            streams.close_place(made);
+            return std::unexpected(watched.error());
+        }
+    streams_watched_ = true;
+    return place{.stream = made, .peer = {}, .shown = streams.url(made)};
+}
+
+result<place> transports::listen_stream(const url &u, transport::stream_options options)
+{
+    options.netns_fd = options_->netns_fd;
+    auto inside = transport::netns_visit::enter(options.netns_fd);
+    if (!inside)
+        return std::unexpected(inside.error());
+    auto made = engine_->streams().listen(stream_address_of(u), options);
+    if (!made)
+        return std::unexpected(made.error());
+    return watch_streams(*made);
+}
+
+result<place> transports::dial_stream(const url &u, transport::stream_options options)
+{
+    options.netns_fd = options_->netns_fd;
+    const auto where = stream_address_of(u);
+    if (u.scheme == scheme::tcp &&
+        (u.port == 0 || u.host == "*" || u.host == "0.0.0.0" || u.host == "::"))
+        return std::unexpected(error::numbered(2001, url_of(where) + " cannot be dialed", "",
+                                               "dial the address and port that the listener has"));
+    auto made = engine_->streams().add_target(where, options);
+    if (!made)
+        return std::unexpected(made.error());
+    return watch_streams(*made);
+}
+
+// ---- unixgram ----
+
+result<place> transports::listen_path(const url &u, const transport::stream_options &options)
+{
+    // Better no listener than one that lets in who was meant to stay out.
+    if (!options.allow_uid.empty() || !options.allow_gid.empty())
+        return std::unexpected(
+            error::numbered(2025, "allow_uid and allow_gid do not work on unixgram in this version",
+                            "", "use ipc://, or let the path's rights decide with ipc_mode"));
+    auto opened = transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats());
+    if (!opened)
+        return std::unexpected(opened.error());
+    auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
+    if (!made)
+        return std::unexpected(made.error());
+    ++(*made)->users;
+    return place{.stream = {}, .slot = (*made)->slot, .peer = {}, .shown = "unixgram://" + u.path};
+}
+
+result<place> transports::dial_path(const url &u)
+{
+    auto opened = transport::unixgram::dial(u.path, engine_->stats());
+    if (!opened)
+        return std::unexpected(opened.error());
+    auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
+    if (!made)
+        return std::unexpected(made.error());
+    ++(*made)->users;
+    return place{.stream = {},
+                 .slot = (*made)->slot,
+                 .peer = transport::unixgram::listener_address(),
+                 .shown = "unixgram://" + u.path};
+}
+
+// ---- ip ----
+
+result<place> transports::listen_ip(const url &u)
+{
     if (auto allowed = may_use_ip(u); !allowed)
         return std::unexpected(allowed.error());
     auto inside = transport::netns_visit::enter(options_->netns_fd);
@@ -158,24 +267,15 @@ result<place> transports::listen(const url &u, unsigned mode)
         return std::unexpected(added.error());
     }
     ++(*r)->users;
-    return place{
-        .slot = (*r)->slot, .local_port = port, .shown = "ip://" + text_of(*address, port)};
+    return place{.stream = {},
+                 .slot = (*r)->slot,
+                 .local_port = port,
+                 .peer = {},
+                 .shown = "ip://" + text_of(*address, port)};
 }
 
-result<place> transports::dial(const url &u)
+result<place> transports::dial_ip(const url &u)
 {
-    if (u.scheme == scheme::unixgram) {
-        auto opened = transport::unixgram::dial(u.path, engine_->stats());
-        if (!opened)
-            return std::unexpected(opened.error());
-        auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
-        if (!made)
-            return std::unexpected(made.error());
-        ++(*made)->users;
-        return place{.slot = (*made)->slot,
-                     .peer = transport::unixgram::listener_address(),
-                     .shown = "unixgram://" + u.path};
-    }
     if (auto allowed = may_use_ip(u); !allowed)
         return std::unexpected(allowed.error());
     auto inside = transport::netns_visit::enter(options_->netns_fd);
@@ -210,7 +310,8 @@ result<place> transports::dial(const url &u)
         (*r)->dialer_port = *chosen;
     }
     ++(*r)->users;
-    return place{.slot = (*r)->slot,
+    return place{.stream = {},
+                 .slot = (*r)->slot,
                  .local_port = (*r)->dialer_port,
                  .peer = *address,
                  .shown = "ip://" + text_of(*address, u.port)};
@@ -218,6 +319,8 @@ result<place> transports::dial(const url &u)
 
 void transports::leave(const place &p, bool listened) noexcept
 {
+    if (p.stream)
+        return engine_->streams().close_place(*p.stream);
     auto *r = find(p.slot);
     if (!r)
         return;

@@ -4,23 +4,26 @@
 // closed with the last. This is where ip:// chooses between AF_XDP and the kernel: io=auto takes
 // AF_XDP where the program is loaded on the interface that leads there and this process may use it;
 // io=xdp demands it, and attaches the program for as long as the process lives if nobody has;
-// io=kernel never looks. It never loads anything that stays.
+// io=kernel never looks. It never loads anything that stays. Byte streams (ipc, abstract, tcp) have
+// one transport, which the engine has from the beginning and which costs nothing until it is used.
 #pragma once
 
 #include "sp/abi/address.h"
 #include "sp/options.hpp"
-#include "userspace/carrier.hpp"
-#include "userspace/engine/engine.hpp"
+#include "userspace/engine_type.hpp"
 #include "userspace/transport/waiter.hpp"
 #include "userspace/url.hpp"
 
 #include <deque>
+#include <optional>
 #include <string>
 
 namespace sp {
 
 // What an endpoint needs to know of its transport.
 struct place {
+    // Set: a place of the engine's transport of byte streams, and of the rest only `shown` counts.
+    std::optional<place_id> stream;
     std::size_t slot = 0;         // in the engine
     std::uint16_t local_port = 0; // served (listen) or sent from (dial); 0 on unixgram
     sp_address peer{};            // dial
@@ -29,7 +32,7 @@ struct place {
 
 class transports {
 public:
-    using engine_type = core::engine<carrier>;
+    using engine_type = sp::engine_type;
 
     transports(engine_type &e, transport::waiter &w, const engine_options &options) noexcept
         : engine_(&e), waiter_(&w), options_(&options)
@@ -37,8 +40,8 @@ public:
     }
 
     // Each successful call is undone by one leave() with the same place.
-    [[nodiscard]] result<place> listen(const url &u, unsigned mode);
-    [[nodiscard]] result<place> dial(const url &u);
+    [[nodiscard]] result<place> listen(const url &u, const transport::stream_options &options);
+    [[nodiscard]] result<place> dial(const url &u, const transport::stream_options &options);
     void leave(const place &p, bool listened) noexcept;
 
     [[nodiscard]] bool stalled() const noexcept;
@@ -56,6 +59,13 @@ private:
         std::size_t users = 0;
     };
 
+    [[nodiscard]] result<place> listen_path(const url &u, const transport::stream_options &options);
+    [[nodiscard]] result<place> listen_ip(const url &u);
+    [[nodiscard]] result<place> listen_stream(const url &u, transport::stream_options options);
+    [[nodiscard]] result<place> dial_path(const url &u);
+    [[nodiscard]] result<place> dial_ip(const url &u);
+    [[nodiscard]] result<place> dial_stream(const url &u, transport::stream_options options);
+    [[nodiscard]] result<place> watch_streams(place_id made);
     [[nodiscard]] result<road *> ip_road(const url &u, const std::string &interface);
     [[nodiscard]] result<road *> open_xdp(const url &u, const std::string &interface);
     [[nodiscard]] result<road *> open_kernel();
@@ -69,6 +79,7 @@ private:
     transport::waiter *waiter_;
     const engine_options *options_;
     std::deque<road> roads_;
+    bool streams_watched_ = false; // from the first place on, for good
 };
 
 } // namespace sp
