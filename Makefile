@@ -62,7 +62,7 @@ all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the pro
 
 packages := g++ clang libbpf-dev libxdp-dev libmnl-dev libsodium-dev libelf-dev zlib1g-dev libcli11-dev \
 	nlohmann-json3-dev libfmt-dev bpftool pkg-config iproute2 util-linux
-packages_test := libgtest-dev libgmock-dev clang-19 libclang-rt-19-dev libcap2-bin python3-minimal
+packages_test := libgtest-dev libgmock-dev clang-19 libclang-rt-19-dev libcap2-bin python3-minimal libnng-dev nng-utils
 packages_tools := clang-tidy-19 clang-format-19
 
 # Installs what is missing of $(1) and nothing else; needs no network when all is there.
@@ -134,7 +134,7 @@ $(test_objects): | deps-test
 $(test_objects): EXTRA := -O1 # they wait for the kernel, not for the CPU; optimising them doubles the build
 $(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
 	@echo "  LINK    $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock $(LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock -lnng $(LIBS)
 
 # Each public header compiles alone, with both compilers.
 $(BUILD)/headers/%.alone: include/sp/% | deps-test
