@@ -182,19 +182,30 @@ result<endpoint_id> socket_core::dial(std::string_view text, const wait &first_c
     return std::unexpected(why);
 }
 
+// Why an address did not answer as hoped, in the system's own words where it gave any.
+std::string socket_core::cause_of(const own_endpoint &e, const core::dial_failure &f) const
+{
+    const bool refused = f.code == errc::connection_refused;
+    if (e.where.stream)
+        return f.text.empty() && !engine().streams().last_failure(*e.where.stream).empty()
+                   ? std::string(engine().streams().last_failure(*e.where.stream))
+                   : f.text;
+    if (e.url.starts_with("unixgram:"))
+        return refused ? "the path is missing, or its owner is gone" : "";
+    if (!refused)
+        return "the host is down, nothing listens there, or something drops IP protocol " +
+               std::to_string(node_->options().ip_protocol);
+    return f.reason == SP_REASON_NO_LISTENER
+               ? "the host answered that nobody serves this port"
+               : "the host answered that it knows nothing of this protocol: no sp runs there";
+}
+
 error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) const
 {
     const auto &at = e.url;
-    const bool local = at.starts_with("unixgram:");
     switch (f.code) {
     case errc::connection_refused:
-        if (f.reason == SP_REASON_NO_LISTENER)
-            return error::numbered(2003, "nobody listens at " + at,
-                                   "the host answered that nobody serves this port");
-        return error::numbered(
-            2003, "nobody listens at " + at,
-            local ? "the path is missing, or its owner is gone"
-                  : "the host answered that it knows nothing of this protocol: no sp runs there");
+        return error::numbered(2003, "nobody listens at " + at, cause_of(e, f));
     case errc::protocol_mismatch:
         return error::numbered(2004, "the peer at " + at + " is a " + role_name(f.peer_protocol) +
                                          ", this is a " + name_of(role_) + ", which needs a " +
@@ -210,11 +221,7 @@ error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) 
                                "its path may not be written by this user",
                                "the listener's ipc_mode decides who may come");
     case errc::timed_out:
-        return error::numbered(
-            2011, "no answer from " + at,
-            local ? ""
-                  : "the host is down, nothing listens there, or something drops IP protocol " +
-                        std::to_string(node_->options().ip_protocol));
+        return error::numbered(2011, "no answer from " + at, cause_of(e, f));
     case errc::unreachable:
         return error::numbered(1023, "no way to " + at);
     default:

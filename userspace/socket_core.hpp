@@ -60,7 +60,7 @@ public:
     [[nodiscard]] std::chrono::nanoseconds linger() const noexcept { return linger_; }
 
     [[nodiscard]] const std::shared_ptr<node> &home() const noexcept { return node_; }
-    [[nodiscard]] node::engine_type &engine() noexcept { return node_->engine(); }
+    [[nodiscard]] node::engine_type &engine() const noexcept { return node_->engine(); }
     [[nodiscard]] core::socket_id id() const noexcept { return id_; }
     [[nodiscard]] protocol::role role() const noexcept { return role_; }
 
@@ -99,6 +99,7 @@ private:
     void describe_stream(sp::pipe_info &info, stream_id stream);
     void name_endpoint(sp::pipe_info &info, core::endpoint_id endpoint);
     [[nodiscard]] std::uint64_t on_its_way(); // queued here, or not confirmed by a peer
+    [[nodiscard]] std::string cause_of(const own_endpoint &e, const core::dial_failure &f) const;
     [[nodiscard]] error error_of(const own_endpoint &e, const core::dial_failure &f) const;
     void forget_endpoint(endpoint_id id) noexcept;
 

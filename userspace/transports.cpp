@@ -132,6 +132,13 @@ result<transports::road *> transports::ip_road(const url &u, const std::string &
 
 result<place> transports::listen(const url &u, const transport::stream_options &options)
 {
+    const bool narrowed = !options.allow_uid.empty() || !options.allow_gid.empty();
+    // Better no listener than one that lets in who was meant to stay out.
+    if (narrowed && u.scheme != scheme::ipc && u.scheme != scheme::abstract)
+        return std::unexpected(
+            error::numbered(2025, "allow_uid and allow_gid work on ipc:// and abstract:// only",
+                            "no other transport of this version knows the user of a peer",
+                            "use ipc://, or let the path's rights decide with ipc_mode"));
     switch (u.scheme) {
     case scheme::ip:
         return listen_ip(u);
@@ -204,11 +211,6 @@ result<place> transports::dial_stream(const url &u, transport::stream_options op
 
 result<place> transports::listen_path(const url &u, const transport::stream_options &options)
 {
-    // Better no listener than one that lets in who was meant to stay out.
-    if (!options.allow_uid.empty() || !options.allow_gid.empty())
-        return std::unexpected(
-            error::numbered(2025, "allow_uid and allow_gid do not work on unixgram in this version",
-                            "", "use ipc://, or let the path's rights decide with ipc_mode"));
     auto opened = transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats());
     if (!opened)
         return std::unexpected(opened.error());
