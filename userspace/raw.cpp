@@ -62,6 +62,11 @@ bool only_sends(const detail::socket_core &core)
     return core.role() == role::pub || core.role() == role::push;
 }
 
+bool only_receives(const detail::socket_core &core)
+{
+    return core.role() == role::sub || core.role() == role::pull;
+}
+
 } // namespace
 
 result<raw> raw::open(sp::pattern as, const options &o)
@@ -93,11 +98,15 @@ sp::pattern raw::pattern() const noexcept
 
 result<void> raw::send(bytes header, payload body, wait how_long)
 {
+    if (only_receives(*core_))
+        return std::unexpected(errc::not_supported);
     return detail::send<raw_machine>(*core_, body, how_long, header);
 }
 
 result<void> raw::send(raw_message &&message, wait how_long)
 {
+    if (only_receives(*core_))
+        return std::unexpected(errc::not_supported);
     if (detail::access::is_at(message, core_->home())) // its buffer can go on
         return detail::send_in_place<raw_machine>(*core_, message, how_long, message.header());
     auto sent = send(message.header(), message.body(), how_long);
