@@ -241,7 +241,7 @@ TEST_F(endpoint, whose_url_is_not_understood_is_refused_with_the_nearest_word)
         {"unixgrm:///run/a", 2001, "did you mean unixgram?"},
         {"ip://127.0.0.1:1?oi=xdp", 2001, "did you mean io?"},
         {"unixgram://relative", 2001, "unixgram:///path"},
-        {"ipc:///run/a", 2025, "unixgram://"},
+        {"unix:///run/a", 2001, "ipc"},
         {"ip://127.0.0.1:1", 3001, "insecure"},
     };
     for (const auto &c : cases) {
