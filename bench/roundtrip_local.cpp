@@ -4,31 +4,14 @@
 // that is sp? REQ/REP over unixgram, always awake and waiting as sockets do by default, beside raw
 // AF_UNIX datagrams with both ends spinning, in turns.
 #include "bench/exchanges.hpp"
+#include "bench/folder.hpp"
 
-#include <filesystem>
 #include <memory>
 #include <optional>
 
 namespace {
 
 using namespace sp::bench;
-
-// A place for the paths of listeners, gone with this object.
-class folder {
-public:
-    folder() { (void)::mkdtemp(path_.data()); }
-    folder(const folder &) = delete;
-    folder &operator=(const folder &) = delete;
-    ~folder()
-    {
-        std::error_code none;
-        std::filesystem::remove_all(path_, none);
-    }
-    [[nodiscard]] std::string file(const std::string &name) const { return path_ + '/' + name; }
-
-private:
-    std::string path_ = std::filesystem::temp_directory_path().string() + "/sp-bench-XXXXXX";
-};
 
 contender raw(std::size_t size)
 {
