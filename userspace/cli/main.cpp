@@ -4,10 +4,13 @@
 // its status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is
 // turned into an error here; nothing leaves.
 #include "userspace/cli/text.hpp"
+#include "userspace/cli/verb_table.hpp"
 #include "userspace/cli/verbs.hpp"
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <fmt/format.h>
@@ -40,20 +43,29 @@ const CLI::Validator a_format(
     },
     "FORMAT", "format");
 
+const CLI::Validator pieces_word(
+    [](std::string &word) {
+        return word == "newline" || word == "eof" ? "" : word + " is none of newline, eof";
+    },
+    "WHEN", "pieces");
+
 // The words as given; they become values only after all of them were accepted.
 struct message_words {
-    std::optional<std::string> first, second; // [URL] [DATA]
-    std::string count, timeout, interval, format = "text";
-    std::vector<std::string> set;
-    bool insecure = false;
+    std::optional<std::string> url, data;
+    std::vector<std::string> more; // PREFIX... PEER...
+    std::string count, timeout, interval, delay, rate, wait, time, wait_peers, send_on = "eof",
+                                                                               format = "text";
+    bool listen = false, dial = false;
+    message_arguments rest; // what needs no parsing
 };
 
 struct words {
     settings how;
     std::string colour = "auto";
-    message_words req, rep;
-    bool echo = false;
-    std::string exec;
+    std::array<message_words, 10> message; // by message_verb
+    device_arguments device;
+    std::string ttl_max;
+    bool device_listen = false, device_dial = false;
     xdp_arguments load, unload, status;
     std::string doctor_interface;
     demo_arguments demo;
@@ -85,50 +97,125 @@ CLI::App &add_verb(CLI::App &app, words &w, const char *name, const char *what,
     return verb;
 }
 
-void add_message_options(CLI::App &verb, message_words &m, const char *data)
+void add_time(CLI::App &verb, const char *name, std::string &word, const char *what)
 {
-    verb.add_option("URL", m.first, "ip://HOST:PORT or unixgram:///path (default: $SP_URL)")
-        ->option_text(" ");
-    verb.add_option("DATA", m.second, data)->option_text(" ");
-    verb.add_option("--count", m.count, "messages before it ends; 0: no end")
-        ->check(a_count)
-        ->option_text("N");
-    verb.add_option("--format", m.format, "text, no, ascii, quoted, hex, msgpack or raw")
-        ->check(a_format)
-        ->option_text("FORMAT");
-    verb.add_option("--set", m.set, "an option of the socket, such as peer_timeout=2s")
+    verb.add_option(name, word, what)->check(a_duration)->option_text("TIME");
+}
+
+void add_number(CLI::App &verb, const char *name, std::string &word, const char *what)
+{
+    verb.add_option(name, word, what)->check(a_count)->option_text("N");
+}
+
+// How a socket is made and connected.
+void add_socket(CLI::App &verb, std::vector<std::string> &set, bool &listen, bool &dial,
+                bool &insecure)
+{
+    auto *listens = verb.add_flag("--listen", listen, "the URL is ours, others come to it");
+    verb.add_flag("--dial", dial, "somebody else listens at the URL")->excludes(listens);
+    verb.add_option("--set", set, "an option of the socket, such as peer_timeout=2s")
         ->option_text("OPTION=VALUE")
         ->expected(1)
         ->allow_extra_args(false)
         ->take_all();
-    verb.add_flag("--insecure", m.insecure,
+    verb.add_flag("--insecure", insecure,
                   "plaintext between hosts, knowingly (also SP_INSECURE=1)");
+}
+
+void add_words(CLI::App &verb, const verb_row &row, message_words &m)
+{
+    verb.add_option("URL", m.url,
+                    "ip://HOST:PORT, unixgram:///path, ipc:///path, abstract://name or "
+                    "tcp://HOST:PORT (default: $SP_URL)")
+        ->option_text(" ");
+    const std::string name(row.words), what(row.of_words);
+    if (row.verb == message_verb::sub || row.verb == message_verb::bus)
+        verb.add_option(name, m.more, what)->option_text("...")->allow_extra_args(false);
+    else if (!name.empty())
+        verb.add_option(name, m.data, what)->option_text(" ");
+    if (row.verb == message_verb::bus)
+        verb.add_option("--data", m.data, "the message, as after --")->option_text("DATA");
+}
+
+void add_sending(CLI::App &verb, message_words &m)
+{
+    add_time(verb, "--timeout", m.timeout, "for one message, finding a peer included");
+    auto *interval = verb.add_option("--interval", m.interval, "pause between two");
+    interval->check(a_duration)->option_text("TIME");
+    verb.add_option("--rate", m.rate, "so many in a second")
+        ->check(a_count)
+        ->option_text("N")
+        ->excludes(interval);
+    verb.add_option("--send-on", m.send_on,
+                    "newline: each line of stdin or of the file is a message; eof: all of it is")
+        ->check(pieces_word)
+        ->option_text("WHEN");
+    verb.add_flag("--template", m.rest.with_template,
+                  "fill in {count}, {time} and {random:N} in each message");
+    verb.add_option("--file", m.rest.file, "what is sent; - is stdin")->option_text("FILE");
+    add_number(verb, "--wait-peers", m.wait_peers,
+               "peers that must be there before the first (pub, bus, survey: 1)");
+    add_time(verb, "--delay", m.delay, "pause before the first");
+}
+
+void add_receiving(CLI::App &verb, message_words &m)
+{
+    add_time(verb, "--wait", m.wait, "end when nothing has come for so long");
+    auto *dump = verb.add_option("--dump", m.rest.dump, "each body into a file of its own in DIR");
+    dump->option_text("DIR");
+    verb.add_flag("--rate-only", m.rest.rate_only, "messages and bytes per second, no bodies")
+        ->excludes(dump);
 }
 
 void add_messages(CLI::App &app, words &w)
 {
-    auto &req = add_verb(app, w, "req", "ask, and print the answer",
-                         "  sp req unixgram:///run/echo.sock hello\n"
-                         "  date | sp req --insecure --timeout 2s 'ip://198.18.0.2:7000?io=xdp' -",
-                         "Messages");
-    add_message_options(req, w.req, "the request; - reads stdin");
-    req.add_option("--timeout", w.req.timeout, "for one request, finding a peer included")
-        ->check(a_duration)
-        ->option_text("TIME");
-    req.add_option("--interval", w.req.interval, "pause between two requests")
-        ->check(a_duration)
-        ->option_text("TIME");
+    for (const auto &row : verb_table()) {
+        auto &m = w.message[static_cast<std::size_t>(row.verb)];
+        auto &verb = add_verb(app, w, std::string(row.name).c_str(), std::string(row.what).c_str(),
+                              std::string(row.examples).c_str(), "Messages");
+        m.rest.verb = row.verb;
+        add_words(verb, row, m);
+        add_number(verb, "--count", m.count, "messages before it ends; 0: no end");
+        if (row.does != conduct::send)
+            verb.add_option("--format", m.format, "text, no, ascii, quoted, hex, msgpack or raw")
+                ->check(a_format)
+                ->option_text("FORMAT");
+        add_socket(verb, m.rest.set, m.listen, m.dial, m.rest.insecure);
+        if (sends(row.does))
+            add_sending(verb, m);
+        if (receives(row.does))
+            add_receiving(verb, m);
+        if (row.verb == message_verb::survey)
+            add_time(verb, "--time", m.time, "for the answers (default 1s)");
+        if (row.does != conduct::answer)
+            continue;
+        auto *echo = verb.add_flag("--echo", m.rest.echo, "answer with the request");
+        verb.add_option("--exec", m.rest.exec,
+                        "answer with what CMD makes of the request: its stdin, and its stdout")
+            ->option_text("CMD")
+            ->excludes(echo);
+    }
+}
 
-    auto &rep = add_verb(app, w, "rep", "answer requests, and print them",
-                         "  sp rep unixgram:///run/echo.sock --echo\n"
-                         "  sp rep --insecure ip://0.0.0.0:7000 --exec 'tr a-z A-Z'",
-                         "Messages");
-    add_message_options(rep, w.rep, "the answer to every request");
-    auto *echo = rep.add_flag("--echo", w.echo, "answer with the request")->option_text(" ");
-    rep.add_option("--exec", w.exec,
-                   "answer with what CMD makes of the request: its stdin, and its stdout")
-        ->option_text("CMD")
-        ->excludes(echo);
+void add_device(CLI::App &app, words &w)
+{
+    auto &verb = add_verb(app, w, "device", "join two networks of one pattern",
+                          "  sp device reqrep ipc:///run/old.sock unixgram:///run/new.sock\n"
+                          "  sp device --insecure pubsub tcp://198.18.0.9:5555 ip://0.0.0.0:7000",
+                          "Messages");
+    verb.add_option("PATTERN", w.device.pattern, "reqrep, pubsub, pushpull, survey, bus or pair")
+        ->option_text(" ")
+        ->required();
+    verb.add_option("URL", w.device.first, "where requesters, publishers, pushers, surveyors are")
+        ->option_text(" ")
+        ->required();
+    verb.add_option("URL2", w.device.second, "where those are whom they want to reach")
+        ->option_text(" ")
+        ->required();
+    verb.add_option("--tap", w.device.tap, "a PUB that listens there gets a copy of each body")
+        ->option_text("URL");
+    add_number(verb, "--ttl-max", w.ttl_max, "hops after which a message is dropped, 1 to 15");
+    add_socket(verb, w.device.set, w.device_listen, w.device_dial, w.device.insecure);
 }
 
 void add_xdp(CLI::App &app, words &w)
@@ -239,69 +326,76 @@ error explain(const CLI::App &app, const CLI::ParseError &e)
     return usage("the command line is not understood", e.what(), help_of(app));
 }
 
-std::optional<error> take_positional(const message_words &m, const char *verb, std::string &url,
-                                     std::optional<std::string> &data)
+// With SP_URL the first word is the URL only if it looks like one.
+std::optional<error> take_words(const message_words &m, const verb_row &row, message_arguments &a)
 {
     const char *preset = std::getenv("SP_URL");
-    const bool use_preset = preset && *preset && !(m.first && m.first->contains("://"));
-    if (!use_preset && !m.first)
+    const bool use_preset = preset && *preset && !(m.url && m.url->contains("://"));
+    if (!use_preset && !m.url)
         return usage("no URL is given", "",
-                     fmt::format("sp {} URL, or SP_URL in the environment", verb));
-    if (use_preset && m.second)
-        return usage(fmt::format("\"{}\" is a word too many", *m.second),
-                     "the URL is that of SP_URL", fmt::format("sp {} --help", verb));
-    url = use_preset ? preset : *m.first;
-    data = use_preset ? m.first : m.second;
+                     fmt::format("sp {} URL, or SP_URL in the environment", row.name));
+    a.url = use_preset ? preset : *m.url;
+    a.data = m.data;
+    auto more = m.more;
+    if (use_preset && m.url) {
+        const bool many = row.verb == message_verb::sub || row.verb == message_verb::bus;
+        if (many)
+            more.insert(more.begin(), *m.url);
+        else if (m.data || row.words.empty())
+            return usage(fmt::format("\"{}\" is a word too many", m.data.value_or(*m.url)),
+                         "the URL is that of SP_URL", fmt::format("sp {} --help", row.name));
+        else
+            a.data = m.url;
+    }
+    (row.verb == message_verb::bus ? a.peers : a.topics) = std::move(more);
     return std::nullopt;
 }
 
-void take_common(const message_words &m, message_arguments &a, std::uint64_t count_default)
+message_arguments::direction way_of(bool listens, bool dials)
 {
-    a.set = m.set;
-    a.insecure = m.insecure;
+    using enum message_arguments::direction;
+    return listens ? listen : dials ? dial : usual;
+}
+
+int call_message(const message_words &m, const verb_row &row, console &out)
+{
+    using std::chrono::nanoseconds;
+    auto a = m.rest;
+    if (auto wrong = take_words(m, row, a))
+        return out.fail(*wrong);
+    const bool answers = row.does == conduct::answer;
+    if (a.data && (answers ? a.echo || !a.exec.empty() : !a.file.empty()))
+        return out.fail(
+            usage(answers ? "an answer is given twice" : "a message is given twice",
+                  fmt::format("\"{}\" and {}", *a.data, answers ? "--echo or --exec" : "--file"),
+                  fmt::format("sp {} --help", row.name)));
+    a.way = way_of(m.listen, m.dial);
     a.format = parse_format(m.format).value_or(body_format::text);
-    a.count = parse_count(m.count).value_or(count_default);
-}
-
-int call_req(const words &w, console &out)
-{
-    req_arguments a;
-    std::optional<std::string> data;
-    if (auto wrong = take_positional(w.req, "req", a.url, data))
-        return out.fail(*wrong);
-    take_common(w.req, a, 1);
-    a.body = data.value_or("");
-    if (data == "-")
-        a.body.assign(std::istreambuf_iterator<char>(std::cin), {});
-    a.timeout = parse_duration(w.req.timeout);
-    a.interval = parse_duration(w.req.interval).value_or(std::chrono::nanoseconds(0));
-    return req(a, out);
-}
-
-int call_rep(const words &w, console &out)
-{
-    rep_arguments a;
-    std::optional<std::string> data;
-    if (auto wrong = take_positional(w.rep, "rep", a.url, data))
-        return out.fail(*wrong);
-    if (data && (w.echo || !w.exec.empty()))
-        return out.fail(usage("an answer is given twice",
-                              fmt::format("\"{}\" and --echo or --exec", *data), "sp rep --help"));
-    take_common(w.rep, a, 0);
-    a.answer = data.value_or("");
-    a.echo = w.echo;
-    a.exec = w.exec;
-    return rep(a, out);
+    a.count = parse_count(m.count);
+    a.timeout = parse_duration(m.timeout);
+    a.interval = parse_duration(m.interval).value_or(nanoseconds(0));
+    a.delay = parse_duration(m.delay).value_or(nanoseconds(0));
+    a.silence_max = parse_duration(m.wait);
+    a.survey_time = parse_duration(m.time);
+    a.rate = parse_count(m.rate).value_or(0);
+    a.peers_min = parse_count(m.wait_peers);
+    a.send_on = m.send_on == "newline" ? message_arguments::pieces::lines
+                                       : message_arguments::pieces::whole;
+    return messages(a, out);
 }
 
 int call(const CLI::App &app, words &w, console &out)
 {
     const auto *verb = app.get_subcommands().front();
     const auto name = verb->get_name();
-    if (name == "req")
-        return call_req(w, out);
-    if (name == "rep")
-        return call_rep(w, out);
+    for (const auto &row : verb_table())
+        if (name == row.name)
+            return call_message(w.message[static_cast<std::size_t>(row.verb)], row, out);
+    if (name == "device") {
+        w.device.way = way_of(w.device_listen, w.device_dial);
+        w.device.ttl_max = parse_count(w.ttl_max);
+        return device(w.device, out);
+    }
     if (name == "doctor")
         return doctor(w.doctor_interface, out);
     if (name == "errors")
@@ -335,6 +429,21 @@ bool json_is_asked(int argc, char **argv)
     return given("-j") || given("--json") || given("--pretty") || (given("-p") && !given("xdp"));
 }
 
+// As CLI11 wants them, the last one first. What stands after -- on a BUS is the message, whatever
+// it looks like.
+std::vector<std::string> in_order(int argc, char **argv)
+{
+    std::vector<std::string> all(argv + 1, argv + argc);
+    const auto dashes = std::ranges::find(all, "--");
+    if (std::find(all.begin(), dashes, "bus") != dashes && all.end() - dashes == 2) {
+        auto data = "--data=" + all.back();
+        all.erase(dashes, all.end());
+        all.push_back(std::move(data));
+    }
+    std::ranges::reverse(all);
+    return all;
+}
+
 int run(int argc, char **argv)
 {
     words w;
@@ -346,10 +455,11 @@ int run(int argc, char **argv)
     app.footer(exit_codes);
     add_common(app, w);
     add_messages(app, w);
+    add_device(app, w);
     add_xdp(app, w);
     add_rest(app, w);
     try {
-        app.parse(argc, argv);
+        app.parse(in_order(argc, argv));
     } catch (const CLI::ParseError &e) {
         if (e.get_exit_code() == 0) { // --help, --version
             app.exit(e, std::cout, std::cerr);

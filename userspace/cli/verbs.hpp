@@ -15,24 +15,60 @@
 
 namespace sp::cli {
 
+// A verb of messages: what messages.cpp does, and what verb_table says of each.
+enum class message_verb : std::uint8_t {
+    req,
+    rep,
+    pub,
+    sub,
+    push,
+    pull,
+    survey,
+    respond,
+    bus,
+    pair
+};
+
 struct message_arguments {
+    enum class direction : std::uint8_t { usual, listen, dial }; // usual: as verb_table says
+    enum class pieces : std::uint8_t { whole, lines };           // of stdin or of a file
+    using duration = std::chrono::nanoseconds;
+
+    message_verb verb = message_verb::req;
     std::string url;
-    std::vector<std::string> set; // OPTION=VALUE
-    std::uint64_t count = 0;      // 0: no end
+    direction way = direction::usual;
+    std::vector<std::string> peers;  // bus: dialed as well
+    std::vector<std::string> topics; // sub; none: everything
+    std::vector<std::string> set;    // OPTION=VALUE
     bool insecure = false;
+    std::optional<std::uint64_t> count; // empty: as verb_table says; 0: no end
+
+    // What is sent, and when.
+    std::optional<std::string> data; // "-": stdin
+    std::string file;
+    pieces send_on = pieces::whole;
+    bool with_template = false;
+    std::optional<duration> timeout; // for one message or request, the way to a peer included
+    duration interval{}, delay{};    // between two; before the first
+    std::uint64_t rate = 0;          // per second; 0: not asked for
+    std::optional<std::uint64_t> peers_min; // before the first
+    std::optional<duration> survey_time;
+
+    // What is done with what comes.
     body_format format = body_format::text;
-};
-
-struct req_arguments : message_arguments {
-    std::string body;
-    std::optional<std::chrono::nanoseconds> timeout; // for one request, the way to a peer included
-    std::chrono::nanoseconds interval{};             // between two requests
-};
-
-struct rep_arguments : message_arguments {
-    std::string answer;
+    std::optional<duration> silence_max; // --wait
+    std::string dump;                    // a directory
+    bool rate_only = false;
     bool echo = false;
     std::string exec; // for /bin/sh -c; empty: not asked for
+};
+
+struct device_arguments {
+    std::string pattern, first, second, tap;
+    message_arguments::direction way = message_arguments::direction::usual;
+    std::optional<std::uint64_t> ttl_max;
+    std::vector<std::string> set;
+    bool insecure = false;
 };
 
 struct xdp_arguments {
@@ -54,8 +90,8 @@ struct errors_arguments {
     bool counters = false, markdown = false;
 };
 
-int req(const req_arguments &arguments, console &out);
-int rep(const rep_arguments &arguments, console &out);
+int messages(const message_arguments &arguments, console &out);
+int device(const device_arguments &arguments, console &out);
 int doctor(const std::string &interface, console &out);
 int xdp(const xdp_arguments &arguments, console &out);
 int demo(const demo_arguments &arguments, console &out);
