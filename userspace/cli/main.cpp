@@ -3,6 +3,7 @@
 // `sp`: the command line. Turns words into the arguments of verbs.hpp, calls one verb and ends with
 // its status. The only file that includes CLI11, which is dear to compile. What CLI11 throws is
 // turned into an error here; nothing leaves.
+#include "userspace/cli/cat.hpp"
 #include "userspace/cli/text.hpp"
 #include "userspace/cli/verb_table.hpp"
 #include "userspace/cli/verbs.hpp"
@@ -16,6 +17,9 @@
 #include <fmt/format.h>
 #include <iostream>
 #include <iterator>
+#include <optional>
+#include <span>
+#include <string_view>
 
 namespace sp::cli {
 namespace {
@@ -218,6 +222,15 @@ void add_device(CLI::App &app, words &w)
     add_socket(verb, w.device.set, w.device_listen, w.device_dial, w.device.insecure);
 }
 
+// Only for the list of verbs: its words are its own, see call_cat().
+void add_cat(CLI::App &app)
+{
+    auto &verb = *app.add_subcommand("cat", "as nngcat, with its options, over every URL of sp");
+    verb.group("Messages");
+    verb.set_help_flag();
+    verb.prefix_command();
+}
+
 void add_xdp(CLI::App &app, words &w)
 {
     auto &xdp = add_verb(app, w, "xdp", "the XDP program on an interface",
@@ -396,6 +409,8 @@ int call(const CLI::App &app, words &w, console &out)
         w.device.ttl_max = parse_count(w.ttl_max);
         return device(w.device, out);
     }
+    if (name == "cat")
+        return cat("sp cat", verb->remaining());
     if (name == "doctor")
         return doctor(w.doctor_interface, out);
     if (name == "errors")
@@ -456,6 +471,7 @@ int run(int argc, char **argv)
     add_common(app, w);
     add_messages(app, w);
     add_device(app, w);
+    add_cat(app);
     add_xdp(app, w);
     add_rest(app, w);
     try {
@@ -472,12 +488,33 @@ int run(int argc, char **argv)
     return call(app, w, out);
 }
 
+// The verb that CLI11 cannot parse, and the names that a link to this program may have.
+std::optional<int> call_cat(std::span<char *const> words)
+{
+    if (words.empty())
+        return std::nullopt;
+    const std::string_view path = words[0];
+    const auto name = path.substr(path.rfind('/') + 1);
+    const auto cat_of = [&](std::string_view called, std::size_t first) {
+        const auto rest = words.subspan(first);
+        return cat(called, std::vector<std::string>(rest.begin(), rest.end()));
+    };
+    if (name == "spcat" || name == "nngcat")
+        return cat_of(name, 1);
+    if (words.size() > 1 && std::string_view(words[1]) == "cat")
+        return cat_of("sp cat", 2);
+    return std::nullopt;
+}
+
 } // namespace
 } // namespace sp::cli
 
 int main(int argc, char **argv)
 {
     try {
+        const std::span<char *const> words(argv, static_cast<std::size_t>(argc));
+        if (const auto done = sp::cli::call_cat(words))
+            return *done;
         return sp::cli::run(argc, argv);
     } catch (const std::exception &e) {
         return sp::complain(sp::error::numbered(9001, "this is a fault in sp", e.what()));
