@@ -18,6 +18,12 @@ namespace sp::inline v1 {
 class answerer : public socket {
 public:
     [[nodiscard]] result<request> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: nothing waits, or the socket is closed.
     [[nodiscard]] std::optional<request> try_recv();
     // Waits for the first and takes what else is there; requests that the array still held are

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// Coroutines over the descriptors of sockets and contexts: `co_await sp::async_recv(socket)` and
+// Coroutines over the descriptors of sockets and contexts: `co_await socket.async_recv()` and
 // its like, a task, and a small reactor over epoll(7) that runs any number of them in one thread.
 // Included by who wants it, after or instead of sp/sp.hpp; the library knows nothing of it. Nothing
 // here throws; an exception that leaves a task ends the program.
@@ -400,6 +400,24 @@ auto async_next_event(Socket &of, wait how_long = forever)
         std::move(how_long), [&of] { return of.next_event(std::chrono::seconds(0)); },
         [&of] { return of.event_fd(); });
 }
+
+namespace detail {
+
+template <>
+struct awaiting<void> {
+    template <class Receiver>
+    static auto recv(Receiver &from, wait how_long)
+    {
+        return sp::async_recv(from, std::move(how_long));
+    }
+    template <class Sender>
+    static auto send(Sender &to, payload body, wait how_long)
+    {
+        return sp::async_send(to, body, std::move(how_long));
+    }
+};
+
+} // namespace detail
 
 // timed_out when the time is over, canceled when it was stopped.
 inline task<errc> async_sleep(wait how_long)

@@ -46,6 +46,8 @@ namespace detail {
 class node;        // an engine with its driver and its transports
 class socket_core; // a socket in it
 struct access;     // how the facade reaches into the classes below
+template <class>
+struct awaiting; // in sp/coro.hpp: what the async_ calls give
 } // namespace detail
 
 class message {

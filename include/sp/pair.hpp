@@ -10,6 +10,7 @@
 
 #include <optional>
 #include <span>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
@@ -21,6 +22,11 @@ public:
     // Errors: timed_out, would_block, canceled; no_peer (on_no_peer = fail); message_too_large: the
     // peer takes none of this size; closed.
     [[nodiscard]] result<void> send(payload body, wait how_long = {});
+    template <class T = void>
+    [[nodiscard]] auto async_send(payload body, wait how_long = {})
+    {
+        return detail::awaiting<T>::send(*this, body, std::move(how_long));
+    }
     // Room was waited for in loan(); only if others have taken it meanwhile it is waited for again.
     // On an error the loan is as it was.
     [[nodiscard]] result<void> send(sp::loan &&body, wait how_long = {});
@@ -33,6 +39,12 @@ public:
     [[nodiscard]] result<sp::loan> loan(std::size_t size, wait how_long = {});
 
     [[nodiscard]] result<message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: nothing waits, or the socket is closed.
     [[nodiscard]] std::optional<message> try_recv();
     // Waits for the first and takes what else is there; what the array held is given back.

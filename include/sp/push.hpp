@@ -8,6 +8,7 @@
 #include "sp/socket.hpp"
 
 #include <span>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
@@ -19,6 +20,12 @@ public:
     // Errors: timed_out, would_block, canceled; no_peer (on_no_peer = fail); message_too_large:
     // no worker takes one of this size; closed.
     [[nodiscard]] result<void> send(payload body, wait how_long = {});
+    // co_await push.async_send(body): with sp/coro.hpp. The body must live until it is done.
+    template <class T = void>
+    [[nodiscard]] auto async_send(payload body, wait how_long = {})
+    {
+        return detail::awaiting<T>::send(*this, body, std::move(how_long));
+    }
     // Room was waited for in loan(); only if others have taken it meanwhile it is waited for again.
     // On an error the loan is as it was.
     [[nodiscard]] result<void> send(sp::loan &&body, wait how_long = {});

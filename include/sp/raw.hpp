@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 #pragma GCC visibility push(default)
 namespace sp::inline v1 {
@@ -63,6 +64,12 @@ public:
 
     // not_supported: pub and push receive nothing.
     [[nodiscard]] result<raw_message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: nothing waits, or the socket is closed.
     [[nodiscard]] std::optional<raw_message> try_recv();
     // Waits for the first and takes what else is there; what the array held is given back.

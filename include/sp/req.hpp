@@ -24,9 +24,20 @@ public:
     // would_block and no_peer (the request before is untouched), timed_out (the new one is
     // withdrawn), message_too_large, closed.
     [[nodiscard]] result<void> send(payload body, wait how_long = {});
+    template <class T = void>
+    [[nodiscard]] auto async_send(payload body, wait how_long = {})
+    {
+        return detail::awaiting<T>::send(*this, body, std::move(how_long));
+    }
     // The answer. invalid_state: nothing was asked, or another thread waits already. timed_out: the
     // request goes on, call again. connection_reset, expired: told once, then idle.
     [[nodiscard]] result<message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: no answer is here; if the request has failed, recv() says how.
     [[nodiscard]] std::optional<message> try_recv();
     [[nodiscard]] result<message> request(payload body,

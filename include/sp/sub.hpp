@@ -26,6 +26,12 @@ public:
     [[nodiscard]] result<void> unsubscribe(payload topic);
 
     [[nodiscard]] result<message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     [[nodiscard]] std::optional<message> try_recv();
     [[nodiscard]] result<std::size_t> recv_batch(std::span<message> batch, wait how_long = {});
     [[nodiscard]] std::size_t try_recv_batch(std::span<message> batch);
@@ -46,6 +52,12 @@ public:
     [[nodiscard]] result<void> unsubscribe(payload topic);
 
     [[nodiscard]] result<message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: nothing waits, or the socket is closed.
     [[nodiscard]] std::optional<message> try_recv();
     // Waits for the first and takes what else is there; what the array held is given back.

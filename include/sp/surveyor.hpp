@@ -25,6 +25,12 @@ public:
     // The next answer. expired: there will be no more; told once, invalid_state after that.
     // timed_out is the call's own: the survey goes on.
     [[nodiscard]] result<message> recv(wait how_long = {});
+    // co_await socket.async_recv(): with sp/coro.hpp.
+    template <class T = void>
+    [[nodiscard]] auto async_recv(wait how_long = {})
+    {
+        return detail::awaiting<T>::recv(*this, std::move(how_long));
+    }
     // Empty: no answer is here now.
     [[nodiscard]] std::optional<message> try_recv();
     [[nodiscard]] result<std::size_t> recv_batch(std::span<message> batch, wait how_long = {});

@@ -10,7 +10,7 @@ using namespace std::chrono_literals;
 sp::task<> serve(sp::rep &socket)
 {
     for (;;) {
-        auto question = co_await sp::async_recv(socket);
+        auto question = co_await socket.async_recv();
         if (!question)
             co_return; // closed: nobody asks any more
         const auto answer = "hello, " + std::string(question->text());
