@@ -79,17 +79,20 @@ int third(const std::string &url)
     if (!channel)
         return sp::complain(channel.error());
     auto dialed = channel->dial(url, patience);
-    if (!dialed && dialed.error() != sp::errc::peer_busy)
+    if (!dialed && dialed.error() == sp::errc::peer_busy) {
+        std::printf("refused: it has a partner\n");
+        return 0;
+    }
+    if (!dialed && dialed.error() != sp::errc::connection_reset)
         return sp::complain(dialed.error());
-    // A byte stream cannot say that it is busy: it is taken up and then closed.
+    // A byte stream cannot say that it is busy: it hangs up after the hello.
     for (bool closed = !dialed; !closed;) {
         auto event = channel->next_event(patience);
         if (!event)
             return sp::complain(event.error());
         closed = event->what == sp::pipe_event::kind::detached;
     }
-    std::printf("refused: %s\n",
-                dialed ? "closed after the hello" : std::string(dialed.error().what()).c_str());
+    std::printf("refused: it hung up\n");
     return 0;
 }
 
