@@ -20,6 +20,7 @@ pipe_event event_of(core::happening &&h)
         h.peer.empty() && h.address.family != 0 ? text_of(h.address, h.port) : std::move(h.peer);
     e.info.protocol = h.protocol;
     e.info.instance = h.instance;
+    describe_process(e.info, h.process);
     if (e.what != pipe_event::kind::attached)
         e.reason = describe(h.why).name;
     return e;
@@ -115,7 +116,9 @@ std::size_t socket_core::queued()
     if (unusable())
         return 0;
     const auto &any = engine().find(id_)->machine;
-    return queued_in(any) + queued_out(any);
+    auto n = queued_in(any) + queued_out(any);
+    engine().each_pipe(id_, [&](core::pipe_id, const core::pipe &p) { n += p.outbox.size(); });
+    return n;
 }
 
 std::uint64_t socket_core::on_its_way()

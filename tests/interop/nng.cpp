@@ -49,14 +49,15 @@ nng_peer::nng_peer(opener open) : pipes_(std::make_unique<notices>())
     set(NNG_OPT_RECONNMAXT, nng_wait(100));
 }
 
-void nng_peer::on_pipe(nng_pipe, nng_pipe_ev what, void *of)
+// The end of a pipe that was refused is told although its beginning was not.
+void nng_peer::on_pipe(nng_pipe pipe, nng_pipe_ev what, void *of)
 {
     auto &n = *static_cast<notices *>(of);
     const std::lock_guard lock(n.mutex);
     if (what == NNG_PIPE_EV_ADD_POST)
-        ++n.now, ++n.ever;
+        n.ever += n.now.insert(pipe.id).second ? 1 : 0;
     else
-        --n.now;
+        n.now.erase(pipe.id);
     n.changed.notify_all();
 }
 
@@ -146,9 +147,9 @@ nng_mail nng_peer::recv(nng_wait how_long)
 void nng_peer::wait_pipes(std::size_t count) const
 {
     std::unique_lock lock(pipes_->mutex);
-    if (!pipes_->changed.wait_for(lock, nng_patience, [&] { return pipes_->now == count; }))
-        throw std::runtime_error("libnng has " + std::to_string(pipes_->now) + " pipes, not " +
-                                 std::to_string(count));
+    if (!pipes_->changed.wait_for(lock, nng_patience, [&] { return pipes_->now.size() == count; }))
+        throw std::runtime_error("libnng has " + std::to_string(pipes_->now.size()) +
+                                 " pipes, not " + std::to_string(count));
 }
 
 void nng_peer::wait_pipes_ever(std::size_t count) const
@@ -161,7 +162,7 @@ void nng_peer::wait_pipes_ever(std::size_t count) const
 std::size_t nng_peer::pipes() const
 {
     const std::lock_guard lock(pipes_->mutex);
-    return pipes_->now;
+    return pipes_->now.size();
 }
 
 std::size_t nng_peer::pipes_ever() const

@@ -24,6 +24,7 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/protocol/survey0/respond.h>
 #include <nng/protocol/survey0/survey.h>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -109,7 +110,8 @@ private:
     struct notices {
         std::mutex mutex;
         std::condition_variable changed;
-        std::size_t now = 0, ever = 0;
+        std::set<std::uint32_t> now;
+        std::size_t ever = 0;
     };
     static void on_pipe(nng_pipe pipe, nng_pipe_ev what, void *of);
 
