@@ -90,6 +90,22 @@ public:
     {
         return visit([](const auto &t) { return t.certain(); });
     }
+    // Only unix datagrams know which process is at the other end.
+    [[nodiscard]] std::optional<credentials> sender() const noexcept
+    {
+        const auto *t = std::get_if<transport::unixgram>(&any_);
+        return t ? t->sender() : std::nullopt;
+    }
+    [[nodiscard]] std::optional<credentials> peer_of(route_id route) const noexcept
+    {
+        const auto *t = std::get_if<transport::unixgram>(&any_);
+        return t ? t->peer_of(route) : std::nullopt;
+    }
+    [[nodiscard]] bool may_come(const std::optional<credentials> &who) const noexcept
+    {
+        const auto *t = std::get_if<transport::unixgram>(&any_);
+        return !t || t->may_come(who);
+    }
     // A transport whose descriptor costs something while it is watched can be told that nobody
     // sleeps on it.
     void arm() noexcept
@@ -124,6 +140,6 @@ private:
     std::variant<transport::unixgram, transport::rawip, transport::xdp> any_;
 };
 
-static_assert(core::transport<carrier>);
+static_assert(core::vouching_transport<carrier>);
 
 } // namespace sp

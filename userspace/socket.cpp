@@ -77,6 +77,16 @@ std::string_view transport_name(carrier &c)
 
 } // namespace
 
+void describe_process(sp::pipe_info &info, const std::optional<credentials> &who)
+{
+    if (!who)
+        return;
+    info.uid = who->uid;
+    info.gid = who->gid;
+    if (who->pid != 0)
+        info.pid = who->pid;
+}
+
 socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o,
                          protocol::role role)
     : node_(std::move(n)), id_(id), role_(role),
@@ -304,6 +314,7 @@ std::optional<pipe_info> socket_core::known(pipe_id pipe)
     info.transport = engine().transport_at(p->transport).name(p->route);
     info.peer = text_of(p->address, p->link->peer_port());
     info.instance = p->link->peer_instance();
+    describe_process(info, engine().transport_at(p->transport).peer_of(p->route));
     return info;
 }
 
@@ -313,11 +324,8 @@ void socket_core::describe_stream(sp::pipe_info &info, stream_id stream)
     info.transport = engine().streams().name(stream);
     const auto &who = engine().streams().peer(stream);
     info.peer = who.text;
-    if (who.local) {
-        info.uid = who.uid;
-        info.gid = who.gid;
-        info.pid = who.pid;
-    }
+    if (who.local)
+        describe_process(info, credentials{.uid = who.uid, .gid = who.gid, .pid = who.pid});
 }
 
 std::optional<error> socket_core::last_error(endpoint_id id)
@@ -343,6 +351,7 @@ void socket_core::admit(std::move_only_function<bool(const sp::pipe_info &)> dec
         } else {
             info.transport = transport_name(engine().transport_at(c.transport));
             info.peer = text_of(c.address, c.port);
+            describe_process(info, c.process);
         }
         info.protocol = c.protocol;
         info.instance = c.instance;

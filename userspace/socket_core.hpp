@@ -6,6 +6,7 @@
 // handed it.
 #pragma once
 
+#include "sp/abi/credentials.hpp"
 #include "sp/socket.hpp"
 #include "userspace/node.hpp"
 #include "userspace/options.hpp"
@@ -114,6 +115,9 @@ private:
     bool closed_ = false;
     std::vector<own_endpoint> endpoints_;
 };
+
+// What a kernel vouches for goes into what the application is told.
+void describe_process(sp::pipe_info &info, const std::optional<credentials> &who);
 
 // How the facade reaches into the public classes.
 struct access {

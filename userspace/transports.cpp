@@ -134,11 +134,11 @@ result<place> transports::listen(const url &u, const transport::stream_options &
 {
     const bool narrowed = !options.allow_uid.empty() || !options.allow_gid.empty();
     // Better no listener than one that lets in who was meant to stay out.
-    if (narrowed && u.scheme != scheme::ipc && u.scheme != scheme::abstract)
-        return std::unexpected(
-            error::numbered(2025, "allow_uid and allow_gid work on ipc:// and abstract:// only",
-                            "no other transport of this version knows the user of a peer",
-                            "use ipc://, or let the path's rights decide with ipc_mode"));
+    if (narrowed && (u.scheme == scheme::ip || u.scheme == scheme::tcp))
+        return std::unexpected(error::numbered(
+            2025, "allow_uid and allow_gid work on unixgram://, ipc:// and abstract:// only",
+            "between hosts nobody vouches for the user of a peer",
+            "listen at a path, or leave the lists out"));
     switch (u.scheme) {
     case scheme::ip:
         return listen_ip(u);
@@ -211,7 +211,9 @@ result<place> transports::dial_stream(const url &u, transport::stream_options op
 
 result<place> transports::listen_path(const url &u, const transport::stream_options &options)
 {
-    auto opened = transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats());
+    auto opened =
+        transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats(),
+                                    {.uids = options.allow_uid, .gids = options.allow_gid});
     if (!opened)
         return std::unexpected(opened.error());
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");

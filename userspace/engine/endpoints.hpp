@@ -119,12 +119,17 @@ happening engine<Transport, Streams>::happening_of(happening::kind what, pipe_id
     h.protocol = s ? static_cast<std::uint16_t>(protocol::peer_of(s->role)) : std::uint16_t{0};
     if (p.bytes) {
         h.transport = streams_.name(p.bytes->id);
-        h.peer = streams_.peer(p.bytes->id).text;
+        const auto &who = streams_.peer(p.bytes->id);
+        h.peer = who.text;
+        if (who.local)
+            h.process = credentials{.uid = who.uid, .gid = who.gid, .pid = who.pid};
     } else {
         h.transport = transports_[p.transport]->name(p.route);
         h.address = p.address;
         h.port = p.link->peer_port();
         h.instance = p.link->peer_instance();
+        if constexpr (vouching_transport<Transport>)
+            h.process = transports_[p.transport]->peer_of(p.route);
     }
     return h;
 }

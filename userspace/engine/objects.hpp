@@ -5,6 +5,7 @@
 #pragma once
 
 #include "sp/abi/address.h"
+#include "sp/abi/credentials.hpp"
 #include "userspace/engine/frame_pool.hpp"
 #include "userspace/engine/machines.hpp"
 #include "userspace/engine/stream_transport.hpp"
@@ -192,7 +193,8 @@ struct candidate {
     std::uint16_t port;
     std::uint16_t protocol;
     std::uint64_t instance;
-    std::optional<stream_id> stream{}; // in place of transport, address and port
+    std::optional<stream_id> stream{};    // in place of transport, address and port
+    std::optional<credentials> process{}; // over packets, where the transport vouches for it
 };
 
 // Something that happened to a pipe, in the order in which it did.
@@ -201,12 +203,13 @@ struct happening {
     kind what{};
     pipe_id pipe = protocol::no_pipe; // attached, detached
     stat why{};                       // detached, refused
-    std::string transport, peer; // peer: on byte streams; over packets the address and port
-    std::uint16_t protocol = 0;  // the peer's, as it said
+    std::string transport, peer;      // peer: on byte streams; over packets the address and port
+    std::uint16_t protocol = 0;       // the peer's, as it said
     std::uint64_t instance = 0;
     sp_address address{};
     std::uint16_t port = 0;
     endpoint_id endpoint = no_endpoint; // that dialed or accepted it
+    std::optional<credentials> process{};
 };
 inline constexpr std::size_t happenings_max = 1024; // kept for a socket; the oldest goes
 

@@ -230,6 +230,12 @@ void engine<Transport, Streams>::accept(std::size_t transport, const sp_address 
     auto &s = *sockets_.find(e.socket);
     const auto ours = static_cast<std::uint16_t>(s.role);
     const auto theirs = link::be16(init.identity.protocol);
+    std::optional<credentials> process;
+    bool may_come = true;
+    if constexpr (vouching_transport<Transport>) {
+        process = transports_[transport]->sender();
+        may_come = transports_[transport]->may_come(process);
+    }
     const auto no = [&](sp_reason why, stat which) {
         s.books.add(which);
         remember(s, {.what = happening::kind::refused,
@@ -240,15 +246,22 @@ void engine<Transport, Streams>::accept(std::size_t transport, const sp_address 
                      .instance = link::be64(init.identity.instance),
                      .address = from,
                      .port = link::be16(init.header.sport),
-                     .endpoint = listener});
+                     .endpoint = listener,
+                     .process = process});
         refuse(transport, from, init.header, link::be64(init.identity.scid), why, ours, which, now);
     };
     if (init.suite != 0)
         return no(SP_REASON_AUTH, stat::listener_access);
+    if (!may_come)
+        return no(SP_REASON_ACCESS, stat::listener_access);
     if (theirs != static_cast<std::uint16_t>(protocol::peer_of(s.role)))
         return no(SP_REASON_PROTOCOL_MISMATCH, stat::listener_peer_protocol);
-    const candidate who{transport, from, link::be16(init.header.sport), theirs,
-                        link::be64(init.identity.instance)};
+    const candidate who{.transport = transport,
+                        .address = from,
+                        .port = link::be16(init.header.sport),
+                        .protocol = theirs,
+                        .instance = link::be64(init.identity.instance),
+                        .process = process};
     if (const auto why = unwelcome(s, who))
         return no(why->reason, why->count);
     pipe_id id{};

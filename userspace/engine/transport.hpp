@@ -12,6 +12,7 @@
 #pragma once
 
 #include "sp/abi/address.h"
+#include "sp/abi/credentials.hpp"
 #include "sp/abi/names.hpp"
 
 #include <concepts>
@@ -60,6 +61,18 @@ concept transport =
         } noexcept -> std::same_as<std::string_view>;   // "ip/xdp", "ip/kernel", "unixgram"
         { c.certain() } noexcept -> std::same_as<bool>; // failures are facts, not hints
         { c.wake_fd() } noexcept -> std::same_as<int>; // readable when receive() may find something
+    };
+
+// A transport of one host may have its kernel's word on which process a peer is, and a list of who
+// may come. Asked while a connection is made and when somebody wants to know, never per message.
+template <class T>
+concept vouching_transport =
+    transport<T> && requires(const T c, route_id route, const std::optional<credentials> &who) {
+        // Who sent the packet that the sink was given; only inside the sink.
+        { c.sender() } noexcept -> std::same_as<std::optional<credentials>>;
+        // Who is at the end of an open route, as of the handshake.
+        { c.peer_of(route) } noexcept -> std::same_as<std::optional<credentials>>;
+        { c.may_come(who) } noexcept -> std::same_as<bool>;
     };
 
 } // namespace sp::core

@@ -21,6 +21,17 @@ unix_name name_of(const sp_address &peer) noexcept
     return *abstract_name({reinterpret_cast<const char *>(peer.bytes), peer.length});
 }
 
+// The kernel must be asked for credentials before anybody can know the socket: what is queued
+// without them has none.
+result<descriptor> open_socket()
+{
+    constexpr int on = 1;
+    descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+        return std::unexpected(socket_error("cannot open a unix socket"));
+    return fd;
+}
+
 } // namespace
 
 unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stats)
@@ -32,15 +43,17 @@ unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stat
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 }
 
-result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counters &stats)
+result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counters &stats,
+                                  allow_list allowed)
 {
-    descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    auto fd = open_socket();
     if (!fd)
-        return std::unexpected(socket_error("cannot open a unix socket"));
-    auto bound = unix_path::bind(fd.get(), SOCK_DGRAM, path, mode);
+        return std::unexpected(fd.error());
+    auto bound = unix_path::bind(fd->get(), SOCK_DGRAM, path, mode);
     if (!bound)
         return std::unexpected(bound.error());
-    unixgram t(std::move(fd), path, true, stats);
+    unixgram t(std::move(*fd), path, true, stats);
+    t.allowed_ = std::move(allowed);
     t.bound_.emplace(std::move(*bound));
     return t;
 }
@@ -49,13 +62,13 @@ result<unixgram> unixgram::dial(const std::string &path, counters &stats)
 {
     if (!path_name(path))
         return std::unexpected(path_error(path));
-    descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (fd.get() < 0)
-        return std::unexpected(socket_error("cannot open a unix socket"));
+    auto fd = open_socket();
+    if (!fd)
+        return std::unexpected(fd.error());
     const sa_family_t family = AF_UNIX; // only the family: the kernel chooses an abstract name
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0)
+    if (::bind(fd->get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0)
         return std::unexpected(socket_error("cannot name a unix socket"));
-    return unixgram(std::move(fd), path, false, stats);
+    return unixgram(std::move(*fd), path, false, stats);
 }
 
 sp_address unixgram::listener_address() noexcept
@@ -78,7 +91,8 @@ std::size_t unixgram::receive_batch() noexcept
         messages[i].msg_hdr.msg_iovlen = 1;
         messages[i].msg_hdr.msg_name = listens_ ? &names[i] : nullptr;
         messages[i].msg_hdr.msg_namelen = listens_ ? sizeof names[i] : 0;
-        // No room for control data: descriptors that somebody sends are never installed here.
+        messages[i].msg_hdr.msg_control = control_[i].bytes.data();
+        messages[i].msg_hdr.msg_controllen = control_[i].bytes.size();
     }
     const int got =
         ::recvmmsg(fd_.get(), messages.data(), batch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
@@ -88,6 +102,7 @@ std::size_t unixgram::receive_batch() noexcept
         const auto &header = messages[i].msg_hdr;
         length_[i] = messages[i].msg_len;
         flags_[i] = header.msg_flags;
+        control_[i].length = header.msg_controllen;
         from_[i] = listener_address();
         if (!listens_)
             continue;
@@ -119,7 +134,43 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
         return {};
     }
     stats_->add(stat::unixgram_received);
+    if (!listens_ && packet[offsetof(sp_header, type)] == std::byte{SP_ACCEPT})
+        listener_ = credentials_of(i); // nobody else can write to a socket that is connected
     return packet;
+}
+
+// ---- who is there ----
+
+std::optional<credentials> unixgram::credentials_of(std::size_t i) const noexcept
+{
+    cmsghdr head;
+    ucred who;
+    if (control_[i].length < CMSG_LEN(sizeof who))
+        return std::nullopt;
+    std::memcpy(&head, control_[i].bytes.data(), sizeof head);
+    if (head.cmsg_level != SOL_SOCKET || head.cmsg_type != SCM_CREDENTIALS)
+        return std::nullopt;
+    std::memcpy(&who, control_[i].bytes.data() + CMSG_LEN(0), sizeof who);
+    return credentials{.uid = who.uid, .gid = who.gid, .pid = who.pid};
+}
+
+std::optional<credentials> unixgram::sender() const noexcept
+{
+    return at_ < batch ? credentials_of(at_) : std::nullopt;
+}
+
+std::optional<credentials> unixgram::peer_of(route_id id) const noexcept
+{
+    return listens_ ? routes_[static_cast<std::uint32_t>(id)].who : listener_;
+}
+
+bool unixgram::may_come(const std::optional<credentials> &who) const noexcept
+{
+    const auto &[uids, gids] = allowed_;
+    if (uids.empty() && gids.empty())
+        return true;
+    return who && (std::ranges::find(uids, who->uid) != uids.end() ||
+                   std::ranges::find(gids, who->gid) != gids.end());
 }
 
 // ---- routes ----
@@ -146,6 +197,8 @@ std::optional<route_id> unixgram::open_route(const sp_address &peer) noexcept
     }
     free->open = true;
     free->peer = peer;
+    if (listens_)
+        free->who = sender(); // a listener opens routes for the packet it is looking at
     return static_cast<route_id>(free - routes_.begin());
 }
 

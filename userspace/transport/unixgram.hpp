@@ -7,11 +7,16 @@
 // queues only about ten datagrams: what does not fit waits here, per route, bounded, and holds back
 // its own peer only.
 //
+// The kernel says with every datagram whose process sent it (SO_PASSCRED): the real user and group
+// at the time of sending, which nobody can forge who may not become them. Read only for the packets
+// that open a connection; SO_PEERCRED knows nothing of datagrams.
+//
 // This is where the introduction will hand over shared-memory rings (docs/architecture.md); until
 // then, and where memory cannot be shared, datagrams carry the messages.
 #pragma once
 
 #include "sp/abi/address.h"
+#include "sp/abi/credentials.hpp"
 #include "sp/abi/names.hpp"
 #include "sp/abi/wire.h"
 #include "sp/error.hpp"
@@ -30,6 +35,11 @@
 
 namespace sp::transport {
 
+// Who may connect to a listener. Both empty: the rights of the path decide.
+struct allow_list {
+    std::vector<std::uint32_t> uids{}, gids{};
+};
+
 class unixgram {
 public:
     static constexpr std::size_t packet_bytes_max = 65532; // one record of 64 KiB less its head
@@ -40,7 +50,7 @@ public:
     // Binds `path` with the rights of `mode`, in force before the name appears. A stale file is
     // replaced, a live one is address_in_use and left alone. The file goes with the transport.
     [[nodiscard]] static result<unixgram> listen(const std::string &path, unsigned mode,
-                                                 counters &stats);
+                                                 counters &stats, allow_list allowed = {});
     // Reaches for `path` only when a route is opened, so the listener may come later.
     [[nodiscard]] static result<unixgram> dial(const std::string &path, counters &stats);
 
@@ -54,8 +64,11 @@ public:
         while (received < n) {
             const std::size_t got = receive_batch();
             for (std::size_t i = 0; i < got; ++i)
-                if (const auto packet = take(i); !packet.empty())
+                if (const auto packet = take(i); !packet.empty()) {
+                    at_ = i;
                     sink(from_[i], packet);
+                }
+            at_ = batch;
             received += got;
             if (got < batch)
                 break;
@@ -79,6 +92,13 @@ public:
     [[nodiscard]] bool certain() const noexcept { return true; }
     [[nodiscard]] int wake_fd() const noexcept { return fd_.get(); }
 
+    // Who sent the packet that the sink was given; only inside the sink.
+    [[nodiscard]] std::optional<credentials> sender() const noexcept;
+    // Who is at the other end of an open route: who sent the packet it was opened for, and at a
+    // dialer the listener that accepted it last.
+    [[nodiscard]] std::optional<credentials> peer_of(route_id route) const noexcept;
+    [[nodiscard]] bool may_come(const std::optional<credentials> &who) const noexcept;
+
     // The address of the listener as its dialers know it.
     [[nodiscard]] static sp_address listener_address() noexcept;
     [[nodiscard]] const std::string &path() const noexcept { return path_; }
@@ -87,7 +107,15 @@ private:
     struct route {
         bool open = false;
         sp_address peer{};
+        std::optional<credentials> who{}; // of a listener's peer
         std::deque<std::vector<std::byte>> pending;
+    };
+
+    // Room for the credentials and nothing else: descriptors that somebody sends do not fit and are
+    // never installed here.
+    struct control {
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(ucred))> bytes;
+        std::size_t length = 0;
     };
 
     enum class outcome : std::uint8_t { sent, full, failed };
@@ -95,6 +123,7 @@ private:
     unixgram(descriptor fd, std::string path, bool listens, counters &stats);
 
     std::size_t receive_batch() noexcept;
+    [[nodiscard]] std::optional<credentials> credentials_of(std::size_t i) const noexcept;
     [[nodiscard]] std::span<const std::byte> take(std::size_t i) noexcept;
     [[nodiscard]] bool reach() noexcept;
     [[nodiscard]] outcome try_send(const sp_address &peer,
@@ -114,6 +143,10 @@ private:
     std::array<std::uint32_t, batch> length_{};
     std::array<int, batch> flags_{};
     std::array<sp_address, batch> from_{};
+    std::array<control, batch> control_{};
+    std::size_t at_ = batch; // the datagram that the sink has; none: `batch`
+    allow_list allowed_{};
+    std::optional<credentials> listener_{}; // of a dialer: who accepted it last
     std::deque<std::pair<sp_address, errc>> failures_;
 };
 
