@@ -134,7 +134,7 @@ void add_words(CLI::App &verb, const verb_row &row, message_words &m)
         ->option_text(" ");
     const std::string name(row.words), what(row.of_words);
     if (row.verb == message_verb::sub || row.verb == message_verb::bus)
-        verb.add_option(name, m.more, what)->option_text("...")->allow_extra_args(false);
+        verb.add_option(name, m.more, what)->option_text("...");
     else if (!name.empty())
         verb.add_option(name, m.data, what)->option_text(" ");
     if (row.verb == message_verb::bus)

@@ -9,7 +9,7 @@
 #include "userspace/cli/station.hpp"
 #include "userspace/cli/verb_table.hpp"
 
-#include <algorithm>
+#include <atomic>
 #include <fmt/format.h>
 #include <thread>
 
@@ -131,10 +131,10 @@ result<void> conversation::receive_all()
 {
     auto heard = engine_clock::now();
     const auto deadline = [&] {
-        if (!arguments_.silence_max)
-            return instant::max();
         if (sending_)
             heard = engine_clock::now();
+        if (sending_ || !arguments_.silence_max)
+            return instant::max();
         return wait(*arguments_.silence_max).deadline(heard);
     };
     const auto count = arguments_.count.value_or(0);

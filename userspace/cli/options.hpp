@@ -13,7 +13,8 @@
 namespace sp::cli {
 
 // SP2008 names the option that is unknown (and the nearest one) or the value that is not
-// understood. Whether the role reads an option, open() decides.
+// understood. Whether the role reads an option, open() decides. A text option is a view of its
+// assignment.
 [[nodiscard]] result<void> set_options(std::span<const std::string> assignments, options &out);
 
 // --insecure, or SP_INSECURE set to anything but 0 or nothing.

@@ -168,7 +168,8 @@ auto station::patiently(const std::function<instant()> &deadline, alone when_alo
 {
     const auto began = engine_clock::now();
     for (;;) {
-        const auto slice = base().peers() == 0 ? look_interval : calm_interval;
+        const bool calm = base().peers() > 0 && !arguments_.silence_max;
+        const auto slice = calm ? calm_interval : look_interval;
         auto done = call(wait(std::min(deadline(), engine_clock::now() + slice), stop_));
         if (done || done.error() != errc::timed_out)
             return done;
