@@ -94,6 +94,21 @@ void engine<Transport, Streams>::drop_stream(socket *s, pipe_id id, pipe &p)
     streams_.close(b.id);
 }
 
+// What a dial says when it was our own side that did not want the peer.
+[[nodiscard]] inline errc refusal_code(std::optional<stat> why) noexcept
+{
+    switch (why.value_or(stat::listener_rejected)) {
+    case stat::listener_peer_busy:
+        return errc::peer_busy;
+    case stat::listener_access:
+        return errc::permission_denied;
+    case stat::listener_limit:
+        return errc::limit_reached;
+    default:
+        return errc::rejected;
+    }
+}
+
 template <transport Transport, stream_transport Streams>
 dial_failure engine<Transport, Streams>::stream_failure_of(const pipe &p)
 {
@@ -119,7 +134,7 @@ dial_failure engine<Transport, Streams>::stream_failure_of(const pipe &p)
         f.text = "it sent a message over message_max";
         break;
     case stream::ending::refused:
-        f.code = errc::peer_busy;
+        f.code = refusal_code(p.why);
         break;
     case stream::ending::local:
         f.code = p.hint.value_or(errc::timed_out);
