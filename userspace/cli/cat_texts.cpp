@@ -11,8 +11,6 @@ namespace {
 // What nngcat calls it.
 std::string_view words_for(const error &e)
 {
-    if (e.number() == 1026) // the name of a host
-        return "Address invalid";
     switch (e.code()) {
     case errc::closed:
         return "Object closed";
@@ -128,8 +126,11 @@ failure failed(std::string_view doing, const error &e)
 failure failed(const cat_endpoint &at, const error &e)
 {
     const bool dials = at.how == cat_endpoint::way::dial;
+    // A host that nobody knows, an address that is not of this host.
+    const bool nowhere = e == errc::not_found && at.url.starts_with("tcp:");
     if (e != errc::invalid_address)
-        return failed(fmt::format("Unable to {} on {}", dials ? "dial" : "listen", at.url), e);
+        return failed(fmt::format("Unable to {} on {}", dials ? "dial" : "listen", at.url), e,
+                      nowhere ? "Address invalid" : words_for(e));
     const auto words = !at.url.contains("://")                     ? "Invalid argument"
                        : e.what().starts_with("unknown transport") ? "Not supported"
                                                                    : "Address invalid";
