@@ -182,6 +182,7 @@ root = $(DESTDIR)$(PREFIX)
 install: all ## install into PREFIX (default /usr/local), below DESTDIR if set
 	install -d $(root)/bin $(root)/lib/pkgconfig $(root)/include/sp/abi $(root)/share/man/man1
 	install -m 755 $(BUILD)/sp $(root)/bin/sp
+	ln -sf sp $(root)/bin/spcat
 	install -m 644 $(BUILD)/libsp.a $(root)/lib/libsp.a
 	install -m 755 $(BUILD)/libsp.so $(root)/lib/libsp.so.$(VERSION)
 	ln -sf libsp.so.$(VERSION) $(root)/lib/libsp.so.$(SOVERSION)
@@ -197,7 +198,7 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR if set
 	@if [ -z "$(DESTDIR)" ] && [ $$(id -u) = 0 ]; then ldconfig; fi
 
 uninstall: ## remove what install put there
-	rm -f $(root)/bin/sp $(root)/lib/libsp.a $(root)/lib/libsp.so $(root)/lib/libsp.so.$(SOVERSION) \
+	rm -f $(root)/bin/sp $(root)/bin/spcat $(root)/lib/libsp.a $(root)/lib/libsp.so $(root)/lib/libsp.so.$(SOVERSION) \
 		$(root)/lib/libsp.so.$(VERSION) $(root)/lib/pkgconfig/sp.pc $(root)/share/man/man1/sp.1
 	rm -rf $(root)/include/sp $(root)/share/doc/sp
 
