@@ -135,9 +135,9 @@ TEST_F(hostile_peer, with_any_length_gets_no_memory_for_what_it_only_announces)
 
 TEST_F(hostile_peer, that_sends_a_large_message_slowly_holds_no_more_than_twice_of_what_came)
 {
-    auto s = serving({.message_max = 1u << 30});
+    auto s = serving({.message_max = 64u << 20});
     auto slow = joined(s.rep);
-    slow.send(wire::head(1u << 30) + wire::word(wire::end_bit) + std::string(10'000, 'x'));
+    slow.send(wire::head(64u << 20) + wire::word(wire::end_bit) + std::string(10'000, 'x'));
     slow.wait_read();
     s.expect_alive();
     EXPECT_LE(engine().frames_in_use(), 1u);

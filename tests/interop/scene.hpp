@@ -133,15 +133,29 @@ protected:
         return {std::move(peer), std::move(s)};
     }
 
+    // Waits for what will come about by itself; not for ever, so that a failure has a name.
+    template <class Condition>
+    static void wait_until(const std::string &what, Condition &&condition)
+    {
+        const auto over = engine_clock::now() + patience;
+        until([&] {
+            if (condition())
+                return true;
+            if (engine_clock::now() > over)
+                throw std::runtime_error("waited in vain for " + what);
+            return false;
+        });
+    }
     // Until the engine has counted this often.
     void wait_count(stat which, std::uint64_t n)
     {
-        until([&] { return count(which) >= n; });
-        EXPECT_EQ(count(which), n) << describe(which).name;
+        const auto name = std::string(describe(which).name);
+        wait_until(name + " to be counted", [&] { return count(which) >= n; });
+        EXPECT_EQ(count(which), n) << name;
     }
     void wait_peers_gone(sp::socket &s, std::size_t left = 0)
     {
-        until([&] { return s.peers() == left; });
+        wait_until("a peer to be gone", [&] { return s.peers() == left; });
     }
 
     void TearDown() override
