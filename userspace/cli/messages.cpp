@@ -291,12 +291,15 @@ int conversation::close(conduct does)
     if (does == conduct::receive)
         return exit_done;
     const auto peers = station_.peers();
+    const auto drops = station_.drops();
     const auto report = station_.close();
     if (!sends(does) || does == conduct::ask)
         return exit_done;
     const auto seconds = std::chrono::duration<double>(engine_clock::now() - began_).count();
     out_.detail(fmt::format("sent {} messages, {} bytes, in {:.3f} s, to {} peers at the end",
                             sent_.messages, sent_.bytes, seconds, peers));
+    if (!drops.empty())
+        out_.status(fmt::format("dropped: {}        more: sp errors --counters", drops));
     const int status = report.undelivered > 0 ? exit_failed : exit_done;
     if (report.undelivered > 0)
         out_.warn(fmt::format("sp: {} messages were not delivered", report.undelivered));

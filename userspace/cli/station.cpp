@@ -299,6 +299,17 @@ result<message> station::next(const std::function<instant()> &deadline)
     });
 }
 
+std::string station::drops()
+{
+    const auto counted = base().statistics();
+    std::string text;
+    for (std::size_t i = 0; i < stat_table.size(); ++i)
+        if (const auto n = counted[static_cast<stat>(i)];
+            n > 0 && stat_table[i].kind == stat_kind::drop)
+            text += fmt::format("{}{} {}", text.empty() ? "" : ", ", stat_table[i].name, n);
+    return text;
+}
+
 close_report station::close()
 {
     context_.reset();

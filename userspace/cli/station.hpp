@@ -45,6 +45,8 @@ public:
     [[nodiscard]] std::uint64_t message_max() const noexcept;
     // Why there is no peer, where that is known.
     [[nodiscard]] std::optional<error> obstacle();
+    // What this socket has dropped, by reason: "peer_limit 1"; empty: nothing.
+    [[nodiscard]] std::string drops();
     // What waits gets `linger` to reach the peers.
     close_report close();
 
