@@ -126,7 +126,7 @@ std::uint64_t socket_core::on_its_way()
     std::uint64_t n = queued_out(engine().find(id_)->machine);
     engine().each_pipe(id_, [&](core::pipe_id, const core::pipe &p) {
         if (p.attached)
-            n += p.outbox.size() + p.unconfirmed();
+            n += p.unsent() + p.unconfirmed();
     });
     return n;
 }

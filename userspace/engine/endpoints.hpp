@@ -77,10 +77,10 @@ engine<Transport, Streams>::close_socket(socket_id id, instant now)
         } while (!out_.empty());
     });
     each_pipe(id, [&](pipe_id which, pipe &p) { // before the endpoints, which take theirs along
-        left.undelivered += p.outbox.size();
+        left.undelivered += p.unsent();
         left.unconfirmed += p.unconfirmed();
         // What the pattern had queued for one pipe it has just counted there.
-        const auto undelivered = p.outbox.size() + p.books[stat::socket_closed];
+        const auto undelivered = p.unsent() + p.books[stat::socket_closed];
         if (undelivered + p.unconfirmed() > 0)
             left.pipes.push_back({which, undelivered, p.unconfirmed()});
     });
@@ -165,6 +165,7 @@ std::optional<endpoint_id> engine<Transport, Streams>::listen(socket_id id, std:
     e->socket = id;
     e->transport = transport;
     e->local_port = port;
+    listeners_[door_of(transport, port)] = name;
     return name;
 }
 
@@ -194,6 +195,10 @@ void engine<Transport, Streams>::close_endpoint(endpoint_id id, instant now)
     auto *e = endpoints_.find(id);
     if (!e)
         return;
+    if (!e->dials)
+        if (const auto door = e->place ? door_of(*e->place) : door_of(e->transport, e->local_port);
+            listeners_[door] == id)
+            listeners_.erase(door);
     endpoints_.remove(id);
     pipes_.each([&](pipe_id which, pipe &p) {
         if (p.endpoint != id)
@@ -213,6 +218,7 @@ std::optional<endpoint_id> engine<Transport, Streams>::listen(socket_id id, plac
         return std::nullopt;
     e->socket = id;
     e->place = place;
+    listeners_[door_of(place)] = name;
     return name;
 }
 
@@ -237,8 +243,13 @@ template <transport Transport, stream_transport Streams>
 pipe *engine<Transport, Streams>::open_pipe(endpoint_id id, endpoint &e, pipe_id &name, instant now)
 {
     auto &s = *sockets_.find(e.socket);
-    if (e.place)
-        return add_byte_pipe(name, streams_.connect(*e.place), e, id);
+    if (e.place) {
+        const auto stream = streams_.connect(*e.place);
+        auto *p = stream == stream_id{} ? nullptr : add_byte_pipe(name, stream, e, id);
+        if (!p)
+            e.last_failure = dial_failure{.code = errc::limit_reached, .text = {}};
+        return p;
+    }
     if (auto *p = add_pipe(name, e.transport, e.address, e, id)) {
         p->link.emplace(link::connection::dial(config_of(*p, s, name, e), now));
         return p;
@@ -465,6 +476,7 @@ std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
             on_failure(slot, failure->first, failure->second, now);
     }
     work += poll_streams(now, how);
+    make_room(now);
     if (!delivered_)
         settle_touched(now);
     if (timers_.next() <= now) {

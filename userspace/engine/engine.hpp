@@ -24,6 +24,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace sp::core {
@@ -160,6 +161,15 @@ private:
     void refuse(std::size_t transport, const sp_address &to, const sp_header &question,
                 std::uint64_t scid, sp_reason why, std::uint16_t protocol, stat count, instant now);
     [[nodiscard]] endpoint_id listener_for(std::size_t transport, std::uint16_t port);
+    // Where a listener is: a port of a transport, or a place.
+    [[nodiscard]] static std::uint64_t door_of(std::size_t transport, std::uint16_t port) noexcept
+    {
+        return std::uint64_t{transport} << 16 | port;
+    }
+    [[nodiscard]] static std::uint64_t door_of(place_id place) noexcept
+    {
+        return std::uint64_t{1} << 63 | std::to_underlying(place);
+    }
 
     // pipes.hpp: connections and the patterns on them
     pipe *add_pipe(pipe_id &id, std::size_t transport, const sp_address &peer, const endpoint &e,
@@ -197,8 +207,14 @@ private:
     [[nodiscard]] bool read_some(pipe_id id, pipe &p, std::size_t &budget, instant now);
     [[nodiscard]] std::size_t feed(pipe_id id, pipe &p, std::span<const std::byte> bytes,
                                    instant now);
+    // shortage.hpp: what happens when there is no memory, and who goes when there are too many
     bool starve(pipe_id id, byte_pipe &b);
+    void feed_starved(instant now);
+    void make_room(instant now);
+    void shed_half_open(endpoint &e, pipe_id newest);
+    void shed_filling();
     [[nodiscard]] bool make_filling(byte_pipe &b, std::size_t more);
+    [[nodiscard]] frame *take_filling(byte_pipe &b) noexcept;
     bool deliver(pipe_id id, pipe &p, instant now);
     void on_stream_end(pipe_id id, pipe &p, const transfer &t);
     void write_hello(pipe &p);
@@ -208,7 +224,6 @@ private:
     void resume(pipe_id id, pipe &p, instant now);
     void watch(pipe &p);
     void drop_stream(socket *s, pipe_id id, pipe &p);
-    void shed_half_open(endpoint_id listener, instant now);
 
     // endpoints.hpp: dialing
     [[nodiscard]] pipe *open_pipe(endpoint_id id, endpoint &e, pipe_id &name, instant now);
@@ -244,10 +259,14 @@ private:
     std::unordered_map<stream_id, pipe_id> by_stream_;
     std::vector<std::byte> scratch_; // what one read of a stream brings
     std::vector<pipe_id> starved_;   // streams that wait for memory
-    instant turned_at_{};            // the latest poll()
+    std::size_t filling_ = 0;        // bytes of frames of which only a part has come
+    std::uint64_t denied_ = 0;       // of the pool's denials, those that have been seen
+    instant denied_at_{}, short_since_ = instant::max();
+    instant turned_at_{}; // the latest poll()
     slab<pipe, pipe_id> pipes_;
     slab<endpoint, endpoint_id> endpoints_{4096};
     slab<socket, socket_id> sockets_{4096};
+    std::unordered_map<std::uint64_t, endpoint_id> listeners_; // by door_of()
     std::vector<std::uint64_t>
         peer_ids_; // by pipe index: what its packets carry; looked up by RESET and INIT
     timer_heap timers_;
@@ -267,4 +286,5 @@ private:
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"
+#include "userspace/engine/shortage.hpp"
 #include "userspace/engine/streams.hpp"

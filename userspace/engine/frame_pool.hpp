@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Message buffers in sizes of powers of two, taken from the system in slabs and bounded by
-// memory_max; large ones go back to the system when the memory is wanted for another size. The
+// memory_max; slabs of which every frame is free, and large frames, which are slabs of their own,
+// go back to the system when the memory is wanted for another size. The
 // engine's thread allocates and counts references; an application thread that is
 // done with a message gives its reference back through give_back(), the one call that may come from
 // any thread. Frames live as long as the pool.
@@ -15,8 +16,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace sp::core {
@@ -30,6 +31,7 @@ struct alignas(64) frame {
     std::uint32_t size = 0;       // bytes in use
     std::uint32_t capacity = 0;
     std::uint32_t offset = 0; // where the body begins, behind the pattern's header
+    std::uint32_t slab = 0;   // that it is cut from
     std::uint8_t size_class = 0;
     bool shared = false; // several messages of the application own it: set before the first is out
 
@@ -47,9 +49,8 @@ public:
     frame_pool &operator=(const frame_pool &) = delete;
     ~frame_pool()
     {
-        for (auto *f : frames_)
-            if (f && is_large(f->size_class))
-                free_memory(reinterpret_cast<std::byte *>(f));
+        for (const auto &each : slabs_)
+            free_memory(each.memory);
     }
 
     // A frame of `size` bytes with one reference, or null: memory_max is reached.
@@ -61,11 +62,15 @@ public:
         auto &list = free_[size_class];
         if (list.empty()) {
             collect();
-            if (list.empty() && !grow(size_class))
+            if (list.empty() && !grow(size_class)) {
+                ++denials_;
                 return nullptr;
+            }
         }
         auto *f = list.back();
         list.pop_back();
+        if (auto &from = slabs_[f->slab]; from.free-- == from.frames)
+            --whole_[size_class];
         f->references = 1;
         f->size = static_cast<std::uint32_t>(size);
         f->offset = 0;
@@ -83,8 +88,11 @@ public:
     {
         auto &f = (*this)[id];
         SP_INVARIANT(f.references > 0);
-        if (--f.references == 0)
-            free_[f.size_class].push_back(&f); // the list has room for every frame of its class
+        if (--f.references > 0)
+            return;
+        free_[f.size_class].push_back(&f); // the list has room for every frame of its class
+        if (auto &from = slabs_[f.slab]; ++from.free == from.frames)
+            ++whole_[f.size_class];
     }
 
     // From any thread: the caller's reference goes when the engine next collects. True: somebody
@@ -131,6 +139,7 @@ public:
     }
 
     [[nodiscard]] std::size_t memory() const noexcept { return memory_; }
+    [[nodiscard]] std::uint64_t denials() const noexcept { return denials_; } // for memory_max
     [[nodiscard]] std::size_t memory_max() const noexcept { return memory_max_; }
     [[nodiscard]] std::size_t
     in_use() noexcept // frames with a reference: the census that tests take
@@ -149,23 +158,30 @@ private:
 
     static std::size_t class_of(std::size_t size) noexcept
     {
+        if (size > std::size_t{1} << 32)
+            return classes; // there is none
         const auto bits = static_cast<std::size_t>(std::bit_width(size + sizeof(frame) - 1));
         return bits <= smallest_bits ? 0 : bits - smallest_bits;
     }
 
-    static constexpr bool is_large(std::size_t size_class) noexcept
+    static constexpr std::size_t slab_size(std::size_t size_class) noexcept
     {
-        return std::size_t{1} << (size_class + smallest_bits) >= slab_bytes;
+        return std::max(std::size_t{1} << (size_class + smallest_bits), slab_bytes);
     }
     static void free_memory(std::byte *memory) noexcept
     {
         ::operator delete(memory, std::align_val_t{64});
     }
 
+    struct slab {
+        std::byte *memory = nullptr; // null: given back, and its number may be used again
+        std::uint32_t frames = 0, free = 0;
+    };
+
     bool grow(std::size_t size_class) noexcept
     {
         const std::size_t each = std::size_t{1} << (size_class + smallest_bits);
-        const std::size_t bytes = std::max(each, slab_bytes);
+        const auto bytes = slab_size(size_class);
         if (bytes > memory_max_)
             return false;
         if (memory_ + bytes > memory_max_ && !make_room(bytes))
@@ -174,34 +190,73 @@ private:
             static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
         if (!memory)
             return false;
-        if (!is_large(size_class))
-            slabs_.emplace_back(memory);
         memory_ += bytes;
+        if (unused_slabs_.empty()) {
+            unused_slabs_.push_back(static_cast<std::uint32_t>(slabs_.size()));
+            slabs_.emplace_back();
+        }
+        const auto number = unused_slabs_.back();
+        unused_slabs_.pop_back();
+        const auto frames = static_cast<std::uint32_t>(bytes / each);
+        slabs_[number] = {.memory = memory, .frames = frames, .free = frames};
+        ++whole_[size_class];
         for (std::size_t at = 0; at < bytes; at += each) {
             auto *f = ::new (memory + at) frame;
             f->id = new_name();
             f->size_class = static_cast<std::uint8_t>(size_class);
             f->capacity = static_cast<std::uint32_t>(each - sizeof(frame));
+            f->slab = number;
             frames_[static_cast<std::uint32_t>(f->id)] = f;
             free_[size_class].push_back(f);
         }
         return true;
     }
 
-    // Gives free large frames back to the system, the largest first, until `bytes` more are
-    // allowed.
+    // Gives slabs back to the system, the largest first, until `bytes` more are allowed. Nothing is
+    // given back in vain: it would have to be fetched again.
     bool make_room(std::size_t bytes) noexcept
     {
-        for (std::size_t size_class = classes; size_class-- > 0 && is_large(size_class);)
-            while (memory_ + bytes > memory_max_ && !free_[size_class].empty()) {
-                auto *f = free_[size_class].back();
-                free_[size_class].pop_back();
-                frames_[static_cast<std::uint32_t>(f->id)] = nullptr;
-                names_.push_back(f->id);
-                memory_ -= std::size_t{1} << (size_class + smallest_bits);
-                free_memory(reinterpret_cast<std::byte *>(f));
+        std::size_t whole = 0;
+        for (std::size_t size_class = 0; size_class < classes; ++size_class)
+            whole += whole_[size_class] * slab_size(size_class);
+        if (memory_ - whole + bytes > memory_max_)
+            return false;
+        for (std::size_t size_class = classes; size_class-- > 0;)
+            if (memory_ + bytes > memory_max_ && whole_[size_class] > 0)
+                give_whole(size_class, bytes);
+        return true;
+    }
+
+    // As many whole slabs of this class as `bytes` more need.
+    void give_whole(std::size_t size_class, std::size_t bytes) noexcept
+    {
+        const auto is_whole = [&](const frame *f) {
+            return slabs_[f->slab].free == slabs_[f->slab].frames;
+        };
+        auto &list = free_[size_class];
+        auto kept = list.begin();
+        for (auto *f : list) {
+            auto &from = slabs_[f->slab];
+            if (from.memory && is_whole(f)) { // the first of its slab that is met
+                if (memory_ + bytes <= memory_max_) {
+                    *kept++ = f;
+                    continue;
+                }
+                memory_ -= slab_size(size_class);
+                --whole_[size_class];
+                going_.push_back(std::exchange(from.memory, nullptr));
+                unused_slabs_.push_back(f->slab);
             }
-        return memory_ + bytes <= memory_max_;
+            if (from.memory) {
+                *kept++ = f;
+                continue;
+            }
+            frames_[static_cast<std::uint32_t>(f->id)] = nullptr;
+            names_.push_back(f->id);
+        }
+        list.erase(kept, list.end());
+        for (auto *memory : std::exchange(going_, {})) // after the last look at their frames
+            free_memory(memory);
     }
 
     frame_id new_name()
@@ -215,15 +270,15 @@ private:
         return name;
     }
 
-    struct slab_delete {
-        void operator()(std::byte *memory) const noexcept { free_memory(memory); }
-    };
-
     std::size_t memory_max_;
     std::size_t memory_ = 0;
-    std::vector<std::unique_ptr<std::byte, slab_delete>> slabs_;
-    std::vector<frame *> frames_; // by name
-    std::vector<frame_id> names_; // of frames_, given back and free to be used again
+    std::uint64_t denials_ = 0;
+    std::vector<slab> slabs_;
+    std::vector<std::uint32_t> unused_slabs_;  // numbers in slabs_ without memory
+    std::vector<std::byte *> going_;           // while they are given back
+    std::array<std::size_t, classes> whole_{}; // by class: slabs of which every frame is free
+    std::vector<frame *> frames_;              // by name
+    std::vector<frame_id> names_;              // of frames_, given back and free to be used again
     std::array<std::vector<frame *>, classes> free_;
     frame asked_; // lies at the bottom of the returned ones while somebody waits for memory
     alignas(64) std::atomic<frame *> returned_ = nullptr;

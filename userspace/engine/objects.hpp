@@ -87,6 +87,8 @@ struct byte_pipe {
     std::size_t held_at = 0;
     std::uint32_t untaken = 0; // messages that the pattern holds; at most one
     bool paused = false;       // bytes have come that cannot be taken now: they are not watched for
+    bool starved = false;      // since there was no memory for them: tried again in the next turn
+    instant begun_at{};        // when the message that is being filled got its first frame
 
     // Out: how much of the outbox's first message is written, its head included.
     std::size_t written = 0;
@@ -144,6 +146,11 @@ struct pipe {
     {
         return bytes ? bytes->talk.next_deadline() : link->next_deadline();
     }
+    // Messages of which nothing is on its way yet.
+    [[nodiscard]] std::size_t unsent() const noexcept
+    {
+        return outbox.size() - (bytes && bytes->written > 0 ? 1 : 0);
+    }
     void close(sp_reason reason, stream::ending ending = stream::ending::local) noexcept
     {
         if (bytes)
@@ -171,6 +178,7 @@ struct endpoint {
     bool dials = false;
     std::optional<place_id> place{}; // of the stream transport; else the fields of packets count
     std::uint32_t half_open = 0;     // streams that have come and not finished their hello
+    std::deque<pipe_id> greeting{};  // these, in the order in which they came, and some that have
     socket_id socket{};
     std::size_t transport = 0;
     sp_address address{};         // of the peer, when dialing

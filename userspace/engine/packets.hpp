@@ -48,8 +48,12 @@ void engine<Transport, Streams>::on_known(pipe_id id, pipe &p, std::span<const s
 {
     switch (p.link->on_packet(packet, now)) {
     case link::arrival::records:
-        if (!p.attached) // its first packet came in one batch with the end of the handshake
+        if (!p.attached) { // its first packet came in one batch with the end of the handshake
+            touch(id, p);
             settle_touched(now);
+            if (const auto *still = pipes_.find(id); !still || !still->attached)
+                return; // there is another peer, and may be no other
+        }
         deliver(id, p, packet, now);
         touch(id, p);
         if (p.link->state() != link::phase::open)
@@ -151,12 +155,8 @@ void engine<Transport, Streams>::refuse(std::size_t transport, const sp_address 
 template <transport Transport, stream_transport Streams>
 endpoint_id engine<Transport, Streams>::listener_for(std::size_t transport, std::uint16_t port)
 {
-    auto found = no_endpoint;
-    endpoints_.each([&](endpoint_id id, const endpoint &e) {
-        if (!e.dials && !e.place && e.transport == transport && e.local_port == port)
-            found = id;
-    });
-    return found;
+    const auto found = listeners_.find(door_of(transport, port));
+    return found == listeners_.end() ? no_endpoint : found->second;
 }
 
 template <transport Transport, stream_transport Streams>
@@ -209,8 +209,8 @@ void engine<Transport, Streams>::on_init(std::size_t transport, const sp_address
         return stats_.add(stat::link_bad_packet);
 
     for (std::size_t i = 0; i < peer_ids_.size(); ++i)
-        if (auto *p = pipes_.at(i);
-            p && peer_ids_[i] == scid && !p->dialed && same(p->address, from)) {
+        if (auto *p = peer_ids_[i] == scid ? pipes_.at(i) : nullptr;
+            p && p->link && !p->dialed && same(p->address, from)) {
             p->link->on_init_again();
             touch(pipes_.name(i), *p);
             return settle_touched(now);
@@ -283,9 +283,10 @@ void engine<Transport, Streams>::on_reset(const sp_address &from, std::span<cons
     if (packet.size() != sizeof(sp_reset))
         return stats_.add(stat::link_bad_packet);
     const auto reset = link::read<sp_reset>(packet);
+    const std::uint64_t unknown = link::be64(reset.unknown_dcid);
     for (std::size_t i = 0; i < peer_ids_.size(); ++i)
-        if (auto *p = pipes_.at(i); p && peer_ids_[i] == link::be64(reset.unknown_dcid) &&
-                                    p->attached && same(p->address, from)) {
+        if (auto *p = peer_ids_[i] == unknown ? pipes_.at(i) : nullptr;
+            p && p->link && p->attached && same(p->address, from)) {
             p->link->on_reset(link::be64(reset.unknown_pn), now);
             touch(pipes_.name(i), *p);
         }

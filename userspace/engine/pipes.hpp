@@ -235,6 +235,11 @@ void engine<Transport, Streams>::take_back(socket &s, pipe_id id, pipe &p)
     visit(s, [&](auto &machine) {
         for (; !p.outbox.empty(); p.outbox.pop_back()) {
             const auto frame = p.outbox.back().frame;
+            if (s.closing) { // the pattern has given up all it had, and would never be asked again
+                count(s, stat::socket_closed, 1, id);
+                pool_.release(frame);
+                continue;
+            }
             if constexpr (requires { machine.on_unsent(id, frame); }) {
                 count(s, stat::socket_returned);
                 machine.on_unsent(id, frame);
@@ -415,10 +420,12 @@ void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e,
         return count(s, e.why, 1, e.pipe);
     case kind::consumed:
         if (auto *p = pipes_.find(e.pipe)) {
-            if (p->bytes)
+            if (p->bytes) {
+                SP_INVARIANT(p->bytes->untaken > 0);
                 --p->bytes->untaken;
-            else
+            } else {
                 on_consumed(*p, now);
+            }
             touch(e.pipe, *p);
         }
         return;

@@ -69,7 +69,7 @@ void engine<Transport, Streams>::drop_stream(socket *s, pipe_id id, pipe &p)
 {
     auto &b = *p.bytes;
     if (b.filling)
-        pool_.release(std::exchange(b.filling, nullptr)->id);
+        pool_.release(take_filling(b)->id);
     if (b.written > 0) { // in part on its way: it cannot be sent again, nor be called whole
         if (s) {
             count(*s, stat::socket_sent, 1, id);
@@ -155,14 +155,7 @@ dial_failure engine<Transport, Streams>::stream_failure_of(const pipe &p)
 template <transport Transport, stream_transport Streams>
 std::size_t engine<Transport, Streams>::poll_streams(instant now, sweep how)
 {
-    if (!starved_.empty()) {
-        pool_.collect();
-        for (const auto id : std::exchange(starved_, {}))
-            if (auto *p = pipes_.find(id)) {
-                touch(id, *p);
-                settle_touched(now);
-            }
-    }
+    feed_starved(now);
     return streams_.poll([&](const stream_event &event) { on_event(event, now); }, batch, how);
 }
 
@@ -204,11 +197,8 @@ void engine<Transport, Streams>::on_event(const stream_event &event, instant now
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::on_accepted(const stream_event &event, instant now)
 {
-    auto listener = no_endpoint;
-    endpoints_.each([&](endpoint_id id, const endpoint &e) {
-        if (!e.dials && e.place == event.place)
-            listener = id;
-    });
+    const auto found = listeners_.find(door_of(event.place));
+    const auto listener = found == listeners_.end() ? no_endpoint : found->second;
     auto *e = endpoints_.find(listener);
     if (event.what == stream_event::kind::refused) {
         if (!e)
@@ -226,31 +216,11 @@ void engine<Transport, Streams>::on_accepted(const stream_event &event, instant 
         return count(*sockets_.find(e->socket), stat::listener_limit);
     p->opened_at = now;
     p->bytes->talk.on_connected(now);
-    if (++e->half_open > sockets_.find(e->socket)->options.half_open_max)
-        shed_half_open(listener, now);
+    ++e->half_open;
+    shed_half_open(*e, id);
     write_hello(*p);
     touch(id, *p);
     settle_touched(now);
-}
-
-// The one that has been silent for longest makes room.
-template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::shed_half_open(endpoint_id listener, instant now)
-{
-    auto oldest = protocol::no_pipe;
-    auto since = now;
-    pipes_.each([&](pipe_id id, const pipe &p) {
-        if (p.endpoint == listener && p.bytes && !p.attached && !p.is_closed() &&
-            p.opened_at < since) {
-            oldest = id;
-            since = p.opened_at;
-        }
-    });
-    if (auto *p = pipes_.find(oldest)) {
-        p->why = stat::listener_half_open;
-        p->close(SP_REASON_LIMIT, stream::ending::refused);
-        touch(oldest, *p);
-    }
 }
 
 // Both hellos are there and fit: does the socket want this peer?
@@ -291,10 +261,10 @@ void engine<Transport, Streams>::on_readable(pipe_id id, pipe &p, instant now)
 {
     auto &b = *p.bytes;
     std::size_t left = stream_turn;
-    while (!p.is_closed() && b.untaken == 0 && b.held.empty() && left > 0)
+    while (!p.is_closed() && !b.starved && b.untaken == 0 && b.held.empty() && left > 0)
         if (!read_some(id, p, left, now))
-            return;
-    b.paused = b.untaken > 0 || !b.held.empty();
+            break;
+    b.paused = b.starved || b.untaken > 0 || !b.held.empty();
     watch(p);
 }
 
@@ -378,15 +348,6 @@ std::size_t engine<Transport, Streams>::feed(pipe_id id, pipe &p, std::span<cons
     return used;
 }
 
-// No memory: the peer is held back, and it is tried again in every turn.
-template <transport Transport, stream_transport Streams>
-bool engine<Transport, Streams>::starve(pipe_id id, byte_pipe &b)
-{
-    b.paused = true;
-    starved_.push_back(id);
-    return false;
-}
-
 // A frame with room for `more` bytes of the message: no more than twice what has come, whatever
 // length was announced. False: no memory now.
 template <transport Transport, stream_transport Streams>
@@ -398,11 +359,23 @@ bool engine<Transport, Streams>::make_filling(byte_pipe &b, std::size_t more)
     auto *f = pool_.allocate(wanted);
     if (!f)
         return false;
-    if (auto *old = std::exchange(b.filling, f)) {
+    filling_ += f->capacity;
+    if (!b.filling) {
+        b.begun_at = turned_at_;
+    } else {
+        auto *old = take_filling(b);
         std::memcpy(f->data(), old->data(), have);
         pool_.release(old->id);
     }
+    b.filling = f;
     return true;
+}
+
+template <transport Transport, stream_transport Streams>
+frame *engine<Transport, Streams>::take_filling(byte_pipe &b) noexcept
+{
+    filling_ -= b.filling->capacity;
+    return std::exchange(b.filling, nullptr);
 }
 
 template <transport Transport, stream_transport Streams>
@@ -410,7 +383,7 @@ bool engine<Transport, Streams>::deliver(pipe_id id, pipe &p, instant now)
 {
     auto &b = *p.bytes;
     auto &s = *sockets_.find(p.socket);
-    auto *f = std::exchange(b.filling, nullptr);
+    auto *f = take_filling(b);
     f->size = static_cast<std::uint32_t>(b.talk.length());
     b.talk.message_over();
     ++b.untaken;
@@ -429,15 +402,18 @@ void engine<Transport, Streams>::resume(pipe_id id, pipe &p, instant now)
     auto &b = *p.bytes;
     if (p.is_open() && !p.attached)
         admit_stream(id, p, now);
+    if (b.starved)
+        return watch(p);
     if (b.untaken == 0)
         b.paused = false;
-    if (!p.is_closed() && b.untaken == 0 && !b.held.empty()) {
+    const bool whole = b.talk.in_message() && b.talk.need() == 0; // and had no frame
+    if (!p.is_closed() && b.untaken == 0 && (whole || !b.held.empty())) {
         b.held_at += feed(id, p, std::span<const std::byte>(b.held).subspan(b.held_at), now);
         if (b.held_at == b.held.size()) {
             b.held = {};
             b.held_at = 0;
         }
-        b.paused = b.paused || !b.held.empty();
+        b.paused = b.starved || b.untaken > 0 || !b.held.empty();
     }
     watch(p);
 }

@@ -36,12 +36,11 @@ void connection::maybe_open() noexcept
 
 std::size_t connection::on_bytes(std::span<const std::byte> bytes) noexcept
 {
-    std::size_t used = 0;
     if (phase_ == phase::greeting && !greeted_)
-        used = on_greeting(bytes);
+        return on_greeting(bytes);
     if (phase_ == phase::open && !in_message_)
-        used += on_head(bytes.subspan(used));
-    return used;
+        return on_head(bytes);
+    return 0;
 }
 
 std::size_t connection::on_greeting(std::span<const std::byte> bytes) noexcept

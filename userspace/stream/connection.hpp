@@ -60,9 +60,10 @@ public:
     [[nodiscard]] std::span<const std::byte> hello_due() const noexcept;
     void hello_written(std::size_t n) noexcept;
 
-    // Bytes of the stream, in order. Takes what belongs to the hello or to the head of a frame and
-    // says how much that was; it never takes bytes of a message. While need() is not 0 the bytes at
-    // the front are the message's: the caller keeps them and tells got().
+    // Bytes of the stream, in order. Takes what belongs to the hello, or else to the head of a
+    // frame, and says how much that was; it never takes bytes of a message. Whoever asks between
+    // the two can let the peer in before the first frame is judged. While need() is not 0 the bytes
+    // at the front are the message's: the caller keeps them and tells got().
     [[nodiscard]] std::size_t on_bytes(std::span<const std::byte> bytes) noexcept;
 
     // A frame's head has been read and its message is being filled.
