@@ -338,6 +338,19 @@ TEST_F(call, waits_while_the_memory_for_messages_is_used_up)
 
 // ---- options
 
+TEST_F(call, to_open_is_refused_a_message_max_that_might_never_find_room)
+{
+    sp::engine_options small;
+    small.memory_max = 1 << 20;
+    open_engine(small);
+    EXPECT_TRUE(sp::rep::open(at({.message_max = 256 << 10})));
+    const auto refused = sp::rep::open(at({.message_max = (256 << 10) + 1}));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().number(), 2008);
+    auto req = must(sp::req::open(at())); // unset, it is what fits
+    EXPECT_EQ(said(req.loan((256 << 10) + 1, 0s)), "message_too_large");
+}
+
 struct bad_option {
     const char *name;
     sp::options options;
@@ -389,7 +402,7 @@ TEST_F(call, to_open_refuses_options_that_are_out_of_range)
         refused(o.name, sp::req::open(at(o.options)));
     for (const auto &o : of_rep)
         refused(o.name, sp::rep::open(at(o.options)));
-    EXPECT_TRUE(sp::req::open(at({.message_max = 1ull << 30, .resend_time = 0s, .linger = 1h})));
+    EXPECT_TRUE(sp::req::open(at({.message_max = 64u << 20, .resend_time = 0s, .linger = 1h})));
     EXPECT_TRUE(sp::rep::open(at({.ttl_max = 15, .dedupe_time = 0s, .reply_cache_bytes = 0})));
 }
 

@@ -229,10 +229,24 @@ std::optional<error> refuse(const options &o, role role, form how)
     return std::nullopt;
 }
 
+result<std::uint32_t> message_max_of(const options &o, std::size_t memory_max)
+{
+    const std::uint64_t most = memory_max / 4;
+    if (!o.message_max)
+        return static_cast<std::uint32_t>(std::min<std::uint64_t>(mi, most));
+    if (*o.message_max <= most)
+        return static_cast<std::uint32_t>(*o.message_max);
+    return std::unexpected(
+        error::numbered(2008,
+                        "message_max is at most a quarter of the engine's memory_max, here " +
+                            std::to_string(most) + " bytes",
+                        "a larger message might never find room",
+                        "open an engine with a larger memory_max, and the socket on it"));
+}
+
 core::socket_options shaping_of(const options &o, role role)
 {
     core::socket_options shaping;
-    assign(shaping.message_max, o.message_max);
     assign(shaping.pipes_max, o.pipes_max);
     assign(shaping.half_open_max, o.half_open_max);
     assign(shaping.connect_timeout, o.connect_timeout);

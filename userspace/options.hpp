@@ -24,6 +24,11 @@ enum class form : std::uint8_t { cooked, raw };
 // What the engine wants to know of a socket of this role.
 [[nodiscard]] core::socket_options shaping_of(const options &o, protocol::role role);
 
+// The largest message: at most a quarter of memory_max, since one takes up to three times its size
+// while it comes, and it is not alone; a larger one might never find room. Unset, it is 1 MiB or
+// that quarter; too large, it is SP2008.
+[[nodiscard]] result<std::uint32_t> message_max_of(const options &o, std::size_t memory_max);
+
 // ---- what the patterns want to know: the field, or what the pattern does by itself
 
 template <class To, class From>

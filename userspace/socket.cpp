@@ -88,11 +88,10 @@ void describe_process(sp::pipe_info &info, const std::optional<credentials> &who
 }
 
 socket_core::socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o,
-                         protocol::role role)
+                         protocol::role role, std::uint32_t message_max)
     : node_(std::move(n)), id_(id), role_(role),
       linger_(o.linger.value_or(std::chrono::seconds(1))),
-      local_(local_options(o, role, node_->options().netns_fd)),
-      message_max_(static_cast<std::uint32_t>(o.message_max.value_or(1 << 20))),
+      local_(local_options(o, role, node_->options().netns_fd)), message_max_(message_max),
       send_timeout_(o.send_timeout), recv_timeout_(o.recv_timeout)
 {
 }

@@ -21,7 +21,8 @@ class socket_core {
 public:
     using lock = node::lock;
 
-    socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role);
+    socket_core(std::shared_ptr<node> n, core::socket_id id, const options &o, protocol::role role,
+                std::uint32_t message_max);
     ~socket_core();
 
     // Makes the engine's part by `open(engine, socket options)`, dials and listens as the options
@@ -198,7 +199,11 @@ result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protoco
     auto home = o.on ? result<std::shared_ptr<node>>(access::node_of(*o.on)) : node::shared();
     if (!home)
         return std::unexpected(home.error());
-    const auto shaping = shaping_of(o, role);
+    const auto message_max = message_max_of(o, (*home)->options().memory_max);
+    if (!message_max)
+        return std::unexpected(message_max.error());
+    auto shaping = shaping_of(o, role);
+    shaping.message_max = *message_max;
     std::optional<core::socket_id> id;
     {
         const auto held = (*home)->claim();
@@ -208,7 +213,7 @@ result<std::shared_ptr<socket_core>> socket_core::open(const options &o, protoco
     }
     if (!id)
         return std::unexpected(error::numbered(2031, "no more than 4096 sockets on one engine"));
-    auto made = std::make_shared<socket_core>(*home, *id, o, role);
+    auto made = std::make_shared<socket_core>(*home, *id, o, role, *message_max);
     const auto give_up = [&](error why) {
         (void)made->close(std::chrono::seconds(0));
         return std::unexpected(std::move(why));

@@ -57,7 +57,9 @@ public:
 private:
     [[nodiscard]] outcome<> open()
     {
-        auto own = engine::open({.insecure = plaintext_allowed(a_.insecure)});
+        auto own = engine::open(
+            {.memory_max = std::max(engine_options().memory_max, 4 * message_max()),
+             .insecure = plaintext_allowed(a_.insecure)});
         if (!own)
             return std::unexpected(failed("Unable to open socket", own.error()));
         engine_.emplace(std::move(*own));
