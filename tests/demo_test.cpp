@@ -106,6 +106,27 @@ TEST_F(demo, carries_every_message_through_xdp)
               document["unixgram"]["standard"]["sp"]["answered"]);
 }
 
+TEST_F(demo, plays_the_use_cases_between_hosts_and_on_one)
+{
+    const auto done = sp::test::run({built(), "demo", "-j", "--count", "100"});
+    ASSERT_EQ(done.status, 0) << done.out << done.err;
+    const auto document = nlohmann::json::parse(done.out);
+    for (const char *where : {"ip_xdp", "unixgram"}) {
+        const auto &cases = document[where]["use_cases"];
+        for (const char *name : {"configuration", "telemetry", "pairing"}) {
+            EXPECT_GT(cases[name]["sent"], 0) << where << name;
+            EXPECT_EQ(cases[name]["sent"], cases[name]["received"]) << where << name;
+            EXPECT_EQ(cases[name]["lost"], 0) << where << name;
+            EXPECT_EQ(cases[name]["twice"], 0) << where << name;
+        }
+        EXPECT_EQ(cases["health"]["sent"], 3) << where;
+        EXPECT_EQ(cases["health"]["received"], 2) << where;
+        EXPECT_EQ(cases["health"]["late"], 1) << where;
+        EXPECT_EQ(cases["health"]["too_slow"], "gamma") << where;
+        EXPECT_EQ(cases["pairing"]["third_refused"], "peer_busy") << where;
+    }
+}
+
 TEST_F(demo, works_without_home_locale_and_path)
 {
     const auto done = sp::test::run(

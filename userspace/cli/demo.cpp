@@ -49,6 +49,8 @@ private:
     [[nodiscard]] result<void> between_hosts();
     [[nodiscard]] result<void> on_one_host();
     void hear_between(unsigned side, const report &r);
+    void hear_local(unsigned side, const report &r);
+    void hear_use(story &now, std::string_view way, unsigned side, const use_case &told);
     [[nodiscard]] std::vector<exchange> exchanges() const;
     int end(const result<void> &between, const result<void> &local);
 
@@ -114,9 +116,10 @@ result<void> show_master::between_hosts()
     const auto &a = stage_->at(host::a), &b = stage_->at(host::b);
     say(label("2/5", "two hosts") + fmt::format("netns {} {}/24 <-- veth mtu {} --> netns {} {}/24",
                                                 a.name, a.address, stage_mtu, b.name, b.address));
-    const script what{.url = fmt::format("ip://{}:7000?io=xdp", b.address),
-                      .place = &*stage_,
-                      .exchanges = exchanges()};
+    const auto at = [this](host where, unsigned number) {
+        return fmt::format("ip://{}:{}?io=xdp", stage_->at(where).address, 7000 + number);
+    };
+    const script what{.at = at, .place = &*stage_, .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
                        [this](unsigned side, const report &r) { hear_between(side, r); });
     if (!played)
@@ -159,9 +162,24 @@ void show_master::hear_between(unsigned side, const report &r)
     case report::kind::proof:
         now.proof[side] = r.proof;
         break;
+    case report::kind::used:
+        hear_use(between_, "ip/xdp", side, r.use);
+        break;
+    case report::kind::use_proof:
+        between_.use_proof[side].unknown_protocols += r.proof.unknown_protocols;
+        for (std::size_t i = 0; i < r.proof.counted.size(); ++i)
+            between_.use_proof[side].counted[i] += r.proof.counted[i];
+        break;
     case report::kind::failed:
         break;
     }
+}
+
+void show_master::hear_use(story &now, std::string_view way, unsigned side, const use_case &told)
+{
+    now.uses.hear(side, told);
+    if (now.uses.whole(told.what))
+        say(now.uses.line_of(told.what, way));
 }
 
 // ---- on one host ----
@@ -209,23 +227,29 @@ result<void> show_master::on_one_host()
         return std::unexpected(
             error::numbered(2037, "no directory for a socket", "/tmp cannot be written", ""));
     say(label("5/5", "same host") + "REQ/REP of 64 bytes between two processes");
-    const script what{.url = "unixgram://" + here.path() + "/sp-demo.sock",
-                      .place = nullptr,
-                      .exchanges = exchanges()};
+    const auto at = [&](host, unsigned number) {
+        return fmt::format("unixgram://{}/{}.sock", here.path(), number);
+    };
+    const script what{.at = at, .place = nullptr, .exchanges = exchanges()};
     auto played = play({asking(what), answering(what)}, signals_, patience_for(arguments_.count),
-                       [this](unsigned side, const report &r) {
-                           if (side != 0 || r.what != report::kind::messages)
-                               return;
-                           local_.of(r.how).ours = r.measured;
-                           say(figures_line(name_of(r.how), "unixgram", r.measured));
-                       });
+                       [this](unsigned side, const report &r) { hear_local(side, r); });
     if (!played)
         return played;
     for (const auto *p : {&local_.spinning, &local_.standard})
         if (p->ours.answered != p->ours.asked)
             return std::unexpected(
                 error::numbered(9001, "messages were lost", "", "please report it"));
-    return {};
+    return local_.uses.judge();
+}
+
+void show_master::hear_local(unsigned side, const report &r)
+{
+    if (r.what == report::kind::used)
+        hear_use(local_, "unixgram", side, r.use);
+    if (side != 0 || r.what != report::kind::messages)
+        return;
+    local_.of(r.how).ours = r.measured;
+    say(figures_line(name_of(r.how), "unixgram", r.measured));
 }
 
 // ---- the end ----

@@ -27,13 +27,25 @@ struct xdp_proof {
     std::uint64_t unknown_protocols = 0; // what the kernel's IP layer did not know, in this phase
 };
 
+// What one side has seen of a use case. Everything sent is received by somebody on either side.
+struct use_case {
+    enum class kind : std::uint8_t { configuration, telemetry, health, pairing };
+    kind what = kind::configuration;
+    std::uint64_t sent = 0, received = 0;
+    std::uint64_t by_way = 0;   // of those received: by the transport that is shown
+    std::uint64_t twice = 0;    // received again
+    std::uint64_t late = 0;     // answers after the survey's end
+    std::array<char, 80> who{}; // was late, too slow or refused
+};
+
 // One record, sent as it is between two forks of one program.
 struct report {
-    enum class kind : std::uint8_t { attached, messages, tcp, proof, failed };
+    enum class kind : std::uint8_t { attached, messages, tcp, proof, used, use_proof, failed };
     kind what = kind::failed;
     manner how = manner::spinning;
     figures measured;
     xdp_proof proof;
+    use_case use;
     int error_number = 0;
     std::array<char, 200> error_what{}, error_why{}, error_fix{};
 };

@@ -6,16 +6,11 @@
 
 #include "sp/sp.hpp"
 #include "userspace/cli/demo_tcp.hpp"
-#include "userspace/xdp/steer.hpp"
+#include "userspace/cli/demo_witness.hpp"
 
-#include <algorithm>
 #include <array>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <linux/if_xdp.h>
-#include <sstream>
-#include <sys/socket.h>
+#include <optional>
+#include <utility>
 
 namespace sp::cli {
 namespace {
@@ -49,91 +44,6 @@ std::uint64_t share(std::uint64_t messages, std::uint64_t round)
 {
     return messages / demo_rounds + (round == 0 ? messages % demo_rounds : 0);
 }
-
-// Ip: InUnknownProtos of the namespace this thread is in: packets whose protocol nobody in the
-// kernel wanted.
-std::uint64_t unknown_protocols()
-{
-    std::ifstream file("/proc/thread-self/net/snmp");
-    std::string names, values;
-    while (std::getline(file, names))
-        if (names.starts_with("Ip: ") && std::getline(file, values))
-            break;
-    std::istringstream name_words(names), value_words(values);
-    for (std::string name, value; name_words >> name && value_words >> value;)
-        if (name == "InUnknownProtos")
-            return std::stoull(value);
-    return 0;
-}
-
-// The kernel's word on the AF_XDP sockets of this process.
-bool zero_copy_in_force()
-{
-    constexpr int af_xdp = 44, sol_xdp = 283;
-    std::error_code none;
-    for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd", none)) {
-        const int fd = std::atoi(entry.path().filename().c_str());
-        int family = 0;
-        socklen_t size = sizeof family;
-        if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0 || family != af_xdp)
-            continue;
-        xdp_options how{};
-        size = sizeof how;
-        if (::getsockopt(fd, sol_xdp, XDP_OPTIONS, &how, &size) == 0)
-            return (how.flags & XDP_OPTIONS_ZEROCOPY) != 0;
-    }
-    return false;
-}
-
-result<report> look_at_xdp(report::kind what, manner how, const stage &place, host where)
-{
-    const auto found = xdp::status(place.at(where).interface);
-    if (!found)
-        return std::unexpected(found.error());
-    report r;
-    r.what = what;
-    r.how = how;
-    if (!found->empty() && found->front().ours) {
-        const auto &s = found->front();
-        r.proof.program_id = s.program_id;
-        r.proof.native = s.attached == xdp::mode::native;
-        r.proof.zero_copy = zero_copy_in_force();
-        if (s.counters)
-            r.proof.counted = *s.counters;
-    }
-    return r;
-}
-
-// The parts of an exchange that both sides have: telling that XDP is there, and what it counted.
-class witness {
-public:
-    witness(const lines &out, const script &s, manner how, host where)
-        : out_(out), place_(s.place), how_(how), where_(where), unknown_before_(unknown_protocols())
-    {
-    }
-
-    [[nodiscard]] result<void> attached() const { return look(report::kind::attached); }
-    [[nodiscard]] result<void> proof() const { return look(report::kind::proof); }
-
-private:
-    [[nodiscard]] result<void> look(report::kind what) const
-    {
-        if (!place_)
-            return {};
-        auto r = look_at_xdp(what, how_, *place_, where_);
-        if (!r)
-            return std::unexpected(r.error());
-        r->proof.unknown_protocols = unknown_protocols() - unknown_before_;
-        out_.tell(*r);
-        return {};
-    }
-
-    const lines &out_;
-    const stage *place_;
-    manner how_;
-    host where_;
-    std::uint64_t unknown_before_;
-};
 
 // ---- the asking side ----
 
@@ -184,7 +94,7 @@ void tell_figures(const lines &out, report::kind what, manner how, figures sum,
 
 result<void> ask(const lines &out, const script &s, const exchange &x)
 {
-    const witness w(out, s, x.how, host::a);
+    const witness w(out, s.place, x.how, host::a);
     auto engine = engine::open(engine_for(x.how));
     if (!engine)
         return std::unexpected(engine.error());
@@ -193,9 +103,9 @@ result<void> ask(const lines &out, const script &s, const exchange &x)
         return std::unexpected(asker.error());
     if (!out.meet()) // REP listens
         return other_side_gone();
-    if (auto dialed = asker->dial(s.url, answer_wait); !dialed)
+    if (auto dialed = asker->dial(s.at(host::b, 0), answer_wait); !dialed)
         return std::unexpected(dialed.error());
-    if (auto seen = w.attached(); !seen)
+    if (auto seen = w.tell(report::kind::attached); !seen)
         return seen;
     std::optional<tcp_peer> tcp;
     if (s.place) {
@@ -222,7 +132,7 @@ result<void> ask(const lines &out, const script &s, const exchange &x)
         tell_figures(out, report::kind::tcp, x.how, their_sum, theirs);
     if (!out.meet()) // all is across: the counters stand
         return other_side_gone();
-    if (auto seen = w.proof(); !seen)
+    if (auto seen = w.tell(report::kind::proof); !seen)
         return seen;
     return out.meet() ? result<void>()
                       : other_side_gone(); // both have looked: now it may be closed
@@ -256,14 +166,14 @@ result<void> tcp_answer_round(const tcp_peer &peer, reading how, std::uint64_t m
 
 result<void> answer(const lines &out, const script &s, const exchange &x)
 {
-    const witness w(out, s, x.how, host::b);
+    const witness w(out, s.place, x.how, host::b);
     auto engine = engine::open(engine_for(x.how));
     if (!engine)
         return std::unexpected(engine.error());
     auto service = rep::open({.on = &*engine});
     if (!service)
         return std::unexpected(service.error());
-    if (auto listening = service->listen(s.url); !listening)
+    if (auto listening = service->listen(s.at(host::b, 0)); !listening)
         return std::unexpected(listening.error());
     std::optional<tcp_peer> listener, tcp;
     if (s.place) {
@@ -272,7 +182,7 @@ result<void> answer(const lines &out, const script &s, const exchange &x)
             return std::unexpected(opened.error());
         listener.emplace(std::move(*opened));
     }
-    if (auto seen = w.attached(); !seen)
+    if (auto seen = w.tell(report::kind::attached); !seen)
         return seen;
     if (!out.meet()) // REP listens
         return other_side_gone();
@@ -295,14 +205,14 @@ result<void> answer(const lines &out, const script &s, const exchange &x)
     tell_figures(out, report::kind::messages, x.how, sum, stopwatch(0));
     if (!out.meet()) // all is across: the counters stand
         return other_side_gone();
-    if (auto seen = w.proof(); !seen)
+    if (auto seen = w.tell(report::kind::proof); !seen)
         return seen;
     return out.meet() ? result<void>()
                       : other_side_gone(); // both have looked: now it may be closed
 }
 
-template <class Exchange>
-part on(host where, script what, Exchange one)
+template <class Exchange, class Cases>
+part on(host where, script what, Exchange one, Cases cases)
 {
     return [=, s = std::move(what)](const lines &out) -> result<void> {
         if (s.place)
@@ -311,7 +221,7 @@ part on(host where, script what, Exchange one)
         for (const auto &x : s.exchanges)
             if (auto played = one(out, s, x); !played)
                 return played;
-        return {};
+        return cases(out, s.place, s.at);
     };
 }
 
@@ -319,12 +229,12 @@ part on(host where, script what, Exchange one)
 
 part asking(script what)
 {
-    return on(host::a, std::move(what), ask);
+    return on(host::a, std::move(what), ask, lead_use_cases);
 }
 
 part answering(script what)
 {
-    return on(host::b, std::move(what), answer);
+    return on(host::b, std::move(what), answer, follow_use_cases);
 }
 
 } // namespace sp::cli

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // What the two processes of the demo do: one asks, the other answers, first through sp, then
-// through TCP, in turns, so that both meet the same noise. Nothing here prints; all goes to the
-// parent as reports.
+// through TCP, in turns, so that both meet the same noise; then both play the use cases. Nothing
+// here prints; all goes to the parent as reports.
 #pragma once
 
 #include "userspace/cli/demo_actors.hpp"
+#include "userspace/cli/demo_cases.hpp"
 #include "userspace/cli/demo_stage.hpp"
 
 #include <string>
@@ -19,7 +20,7 @@ struct exchange {
 };
 
 struct script {
-    std::string url;              // where REP listens
+    addresses at;                 // who listens where; REP at b, 0
     const stage *place = nullptr; // null: both on this host, and no TCP beside it
     std::vector<exchange> exchanges;
 };

@@ -27,7 +27,7 @@ std::uint64_t passed_of(const xdp_proof &p)
     return sum_of(p, stat_kind::pass, stat::xdp_not_sp);
 }
 
-std::string by_reason(const std::array<xdp_proof, 4> &all, stat_kind kind)
+std::string by_reason(const std::array<xdp_proof, 6> &all, stat_kind kind)
 {
     std::string text;
     for (std::size_t i = 0; i < SP_XDP_STATS; ++i) {
@@ -39,6 +39,23 @@ std::string by_reason(const std::array<xdp_proof, 4> &all, stat_kind kind)
                 fmt::format("{}{} {}", text.empty() ? ": " : ", ", stat_table[i].name, grouped(n));
     }
     return text;
+}
+
+std::unexpected<error> not_by_xdp(std::string why)
+{
+    return std::unexpected(error::numbered(9001, "the messages did not all go through XDP",
+                                           std::move(why), "sp doctor, and please report it"));
+}
+
+// Every message is a packet at least, and the kernel saw none.
+result<void> look_at(const xdp_proof &proof, std::uint64_t messages)
+{
+    if (proof.counted[SP_XDP_steered] < messages)
+        return not_by_xdp(fmt::format("the program steered {} packets of {} messages",
+                                      proof.counted[SP_XDP_steered], messages));
+    if (proof.unknown_protocols > 0)
+        return not_by_xdp("the kernel's IP layer saw packets of a protocol it does not know");
+    return {};
 }
 
 json::object object_of(const figures &f)
@@ -79,9 +96,11 @@ std::string figures_line(std::string_view word, std::string_view name, const fig
 std::string proof_of(const story &run)
 {
     const auto &s = run.spinning.proof, &d = run.standard.proof;
-    const std::array all{s[0], s[1], d[0], d[1]};
+    const auto &u = run.use_proof;
+    const std::array all{s[0], s[1], d[0], d[1], u[0], u[1]};
     const auto steered = [&](unsigned side) {
-        return s[side].counted[SP_XDP_steered] + d[side].counted[SP_XDP_steered];
+        return s[side].counted[SP_XDP_steered] + d[side].counted[SP_XDP_steered] +
+               u[side].counted[SP_XDP_steered];
     };
     std::uint64_t passed = 0, dropped = 0, unknown = 0;
     for (const auto &p : all) {
@@ -93,7 +112,7 @@ std::string proof_of(const story &run)
     return fmt::format(
         "      proof     steered into rings by XDP: {} packets at a, {} at b\n"
         "                passed to the kernel: {} sp packets{}; dropped: {}{}\n"
-        "                unknown to the kernel (InUnknownProtos): {}; lost: {} of {} messages",
+        "                unknown to the kernel (InUnknownProtos): {}; lost: {} of {} requests",
         grouped(steered(0)), grouped(steered(1)), grouped(passed), by_reason(all, stat_kind::pass),
         grouped(dropped), by_reason(all, stat_kind::drop), grouped(unknown),
         grouped(so.asked + st.asked - so.answered - st.answered), grouped(so.asked + st.asked));
@@ -101,10 +120,6 @@ std::string proof_of(const story &run)
 
 result<void> judge(const story &run)
 {
-    const auto not_by_xdp = [](std::string why) {
-        return std::unexpected(error::numbered(9001, "the messages did not all go through XDP",
-                                               std::move(why), "sp doctor, and please report it"));
-    };
     for (const auto *p : {&run.spinning, &run.standard}) {
         if (p->ours.answered != p->ours.asked)
             return std::unexpected(
@@ -113,16 +128,14 @@ result<void> judge(const story &run)
             return not_by_xdp(fmt::format("of {} requests {} came through AF_XDP, of {} answers {}",
                                           p->ours.asked, p->served_via_xdp, p->ours.answered,
                                           p->ours.via_xdp));
-        for (const auto &proof : p->proof) {
-            if (proof.counted[SP_XDP_steered] < p->ours.answered)
-                return not_by_xdp(
-                    fmt::format("the program steered {} packets", proof.counted[SP_XDP_steered]));
-            if (proof.unknown_protocols > 0)
-                return not_by_xdp(
-                    "the kernel's IP layer saw packets of a protocol it does not know");
-        }
+        for (const auto &proof : p->proof)
+            if (auto by_xdp = look_at(proof, p->ours.answered); !by_xdp)
+                return by_xdp;
     }
-    return {};
+    for (unsigned side = 0; side < 2; ++side)
+        if (auto by_xdp = look_at(run.use_proof[side], run.uses.received_by(side)); !by_xdp)
+            return by_xdp;
+    return run.uses.judge();
 }
 
 json::object object_of(const story &o)
@@ -146,6 +159,7 @@ json::object object_of(const story &o)
         }
         whole.push_back({name, std::move(members)});
     }
+    whole.push_back({"use_cases", o.uses.object()});
     return whole;
 }
 

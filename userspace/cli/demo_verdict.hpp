@@ -22,11 +22,45 @@ struct phase {
     std::array<xdp_proof, 2> proof;
 };
 
+// What both sides have told of the four use cases.
+class use_cases {
+public:
+    void hear(unsigned side, const use_case &told);
+    [[nodiscard]] bool whole(use_case::kind what) const noexcept; // both sides have told it
+    [[nodiscard]] std::uint64_t received_by(unsigned side) const noexcept;
+    [[nodiscard]] std::string line_of(use_case::kind what, std::string_view way) const;
+
+    // An error when something was lost, came twice or came another way, and when nobody was too
+    // slow or refused, as one was to be.
+    [[nodiscard]] result<void> judge() const;
+    [[nodiscard]] json::object object() const;
+
+private:
+    struct both {
+        std::array<use_case, 2> side;
+        std::array<bool, 2> told{};
+
+        [[nodiscard]] std::uint64_t sum(std::uint64_t use_case::*figure) const noexcept
+        {
+            return side[0].*figure + side[1].*figure;
+        }
+        [[nodiscard]] std::uint64_t lost() const noexcept;
+    };
+    [[nodiscard]] const both &of(use_case::kind what) const noexcept
+    {
+        return all_[static_cast<std::size_t>(what)];
+    }
+
+    std::array<both, 4> all_;
+};
+
 // One run of both processes.
 struct story {
     phase spinning, standard;
     std::array<xdp_proof, 2> attached{};
     unsigned attached_count = 0;
+    use_cases uses;
+    std::array<xdp_proof, 2> use_proof{};
 
     phase &of(manner how) { return how == manner::spinning ? spinning : standard; }
 };
