@@ -37,6 +37,19 @@ protected:
     }
 };
 
+TEST_F(push_and_pull, tell_by_what_a_message_came_though_its_pipe_has_gone)
+{
+    auto pull = listens<sp::pull>();
+    {
+        auto push = dials<sp::push>();
+        must(push.send("last words", patience));
+    }
+    until([&] { return pull.peers() == 0; });
+    auto got = must(pull.recv(patience));
+    EXPECT_EQ(got.text(), "last words");
+    EXPECT_EQ(got.transport(), "unixgram");
+}
+
 TEST_F(push_and_pull, carry_each_message_once_and_in_order)
 {
     auto pull = listens<sp::pull>();

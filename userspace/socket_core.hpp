@@ -131,9 +131,7 @@ struct access {
         m.frame_ = &f;
         m.body_ = f.body();
         m.pipe_ = static_cast<pipe_id>(pipe);
-        if (const auto *p = home->engine().find(pipe))
-            m.transport_ = p->bytes ? home->engine().streams().name(p->bytes->id)
-                                    : home->engine().transport_at(p->transport).name(p->route);
+        m.transport_ = f.transport; // its pipe may have gone since
     }
     static void bind(request &r, std::shared_ptr<socket_core> home, protocol::ticket_id ticket)
     {

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct alignas(64) frame {
     std::uint32_t slab = 0;   // that it is cut from
     std::uint8_t size_class = 0;
     bool shared = false; // several messages of the application own it: set before the first is out
+    std::string_view transport{}; // that it came by; static storage; empty: it is of this process
 
     [[nodiscard]] std::byte *data() noexcept { return reinterpret_cast<std::byte *>(this + 1); }
     [[nodiscard]] std::span<std::byte> room() noexcept { return {data(), capacity}; }

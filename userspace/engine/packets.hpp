@@ -104,6 +104,7 @@ void engine<Transport, Streams>::deliver(pipe_id id, pipe &p, std::span<const st
         }
         if (!r->payload.empty())
             std::memcpy(f->data(), r->payload.data(), r->payload.size());
+        f->transport = transports_[p.transport]->name(p.route);
         ++p.messages_come;
         p.used = true;
         count(*s, stat::socket_received, 1, id);

@@ -385,6 +385,7 @@ bool engine<Transport, Streams>::deliver(pipe_id id, pipe &p, instant now)
     auto &s = *sockets_.find(p.socket);
     auto *f = take_filling(b);
     f->size = static_cast<std::uint32_t>(b.talk.length());
+    f->transport = streams_.name(b.id);
     b.talk.message_over();
     ++b.untaken;
     p.used = true;
