@@ -49,15 +49,19 @@ nng_peer::nng_peer(opener open) : pipes_(std::make_unique<notices>())
     set(NNG_OPT_RECONNMAXT, nng_wait(100));
 }
 
-// The end of a pipe that was refused is told although its beginning was not.
+// The end of a pipe that was refused is told although its beginning was not; and of a short one the
+// end may be told before the beginning, from two threads of the library.
 void nng_peer::on_pipe(nng_pipe pipe, nng_pipe_ev what, void *of)
 {
     auto &n = *static_cast<notices *>(of);
     const std::lock_guard lock(n.mutex);
-    if (what == NNG_PIPE_EV_ADD_POST)
-        n.ever += n.now.insert(pipe.id).second ? 1 : 0;
-    else
-        n.now.erase(pipe.id);
+    if (what == NNG_PIPE_EV_ADD_POST) {
+        ++n.ever;
+        if (n.ended.erase(pipe.id) == 0)
+            n.now.insert(pipe.id);
+    } else if (n.now.erase(pipe.id) == 0) {
+        n.ended.insert(pipe.id);
+    }
     n.changed.notify_all();
 }
 

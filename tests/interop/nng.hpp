@@ -111,6 +111,7 @@ private:
         std::mutex mutex;
         std::condition_variable changed;
         std::set<std::uint32_t> now;
+        std::set<std::uint32_t> ended; // told to be over, and not yet to have begun
         std::size_t ever = 0;
     };
     static void on_pipe(nng_pipe pipe, nng_pipe_ev what, void *of);
