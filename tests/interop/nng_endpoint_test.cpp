@@ -41,6 +41,7 @@ TEST_P(nng_endpoint, e1_who_dials_finds_a_listener_that_comes_later_and_comes_ag
             (void)replier.listen(where);
             expect_asked(req, replier);
             EXPECT_EQ(req.peers(), 1u);
+            replier.wait_pipes_ever(1);
             EXPECT_EQ(replier.pipes_ever(), 1u);
             replier.close();
             wait_peers_gone(req);
@@ -82,6 +83,7 @@ TEST_P(nng_endpoint, e2_a_second_listener_on_a_live_path_is_refused_and_the_firs
         auto req = opened<sp::req>();
         (void)must(req.dial(where, patience));
         expect_asked(req, replier);
+        replier.wait_pipes_ever(1);
         EXPECT_EQ(replier.pipes_ever(), 1u);
     } else {
         (void)must(rep.listen(where));
