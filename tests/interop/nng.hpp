@@ -49,6 +49,10 @@ inline constexpr int say_when_a_send_would_wait = NNG_EAGAIN;
 inline constexpr auto respondent_needs_a_moment = std::chrono::seconds(30);
 // A reply or an answer to a pipe that has gone is success, and not counted.
 inline constexpr int say_of_an_answer_to_nobody = 0;
+// A dialer whose connection is closed while it begins dials no more, about once in ten thousand
+// times on a busy machine: then there is no socket of the library's left, and nothing in our
+// backlog.
+inline constexpr bool stop_to_dial_when_closed_early = true;
 // A message over its limit closes the connection; the sender is not told.
 inline constexpr int say_of_a_message_that_is_too_large = 0;
 // Messages that PUB and BUS keep for one slow peer, and SUB and BUS for a slow reader.

@@ -18,9 +18,15 @@ protected:
         nng_must(replier.send("a"), "reply");
         expect_message(answer.get(), "a");
     }
-    static void expect_asked(nng_peer &asker, sp::rep &rep)
+    static void expect_asked(nng_peer &asker, sp::rep &rep, const std::string &where)
     {
-        nng_must(asker.send("q"), "ask");
+        auto said = asker.send("q", 5s);
+        if (said == NNG_ETIMEDOUT && nng_does::stop_to_dial_when_closed_early) {
+            EXPECT_EQ(asker.pipes(), 0u); // nothing waits at our door either
+            asker.dial_on(where);
+            said = asker.send("q");
+        }
+        nng_must(said, "ask");
         must(must(rep.recv(patience)).reply("a", patience));
         expect_mail(asker.recv(), "a");
     }
@@ -62,7 +68,7 @@ TEST_P(nng_endpoint, e1_who_dials_finds_a_listener_that_comes_later_and_comes_ag
     for (int round = 0; round < restarts; ++round) {
         auto rep = opened<sp::rep>();
         (void)must(rep.listen(where));
-        expect_asked(asker, rep);
+        expect_asked(asker, rep, where);
         EXPECT_EQ(rep.peers(), 1u);
         expect_balance(rep);
         rep.close();
@@ -90,7 +96,7 @@ TEST_P(nng_endpoint, e2_a_second_listener_on_a_live_path_is_refused_and_the_firs
         EXPECT_EQ(replier.try_listen(where), NNG_EADDRINUSE);
         nng_peer asker(nng_req0_open);
         asker.dial(where);
-        expect_asked(asker, rep);
+        expect_asked(asker, rep, where);
         EXPECT_EQ(rep.peers(), 1u);
     }
     expect_balance(rep);
@@ -121,7 +127,7 @@ TEST_P(nng_endpoint, e5_unix_of_libnng_is_our_ipc)
     auto rep = opened<sp::rep>();
     (void)must(rep.listen("ipc://" + file("ours")));
     asker.dial("unix://" + file("ours"));
-    expect_asked(asker, rep);
+    expect_asked(asker, rep, where);
     expect_balance(req);
     expect_balance(rep);
 }
