@@ -127,7 +127,7 @@ TEST_P(nng_endpoint, e5_unix_of_libnng_is_our_ipc)
     auto rep = opened<sp::rep>();
     (void)must(rep.listen("ipc://" + file("ours")));
     asker.dial("unix://" + file("ours"));
-    expect_asked(asker, rep, where);
+    expect_asked(asker, rep, "unix://" + file("ours"));
     expect_balance(req);
     expect_balance(rep);
 }
