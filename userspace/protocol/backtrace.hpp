@@ -30,6 +30,9 @@ struct backtrace {
                                        std::size_t words_max) noexcept;
 
 // One word, big-endian. The span holds at least four bytes.
+// Set in the word that ends a stack: the id of a request or a survey.
+inline constexpr std::uint32_t end_bit = 0x80000000;
+
 [[nodiscard]] std::uint32_t load_word(std::span<const std::byte> bytes) noexcept;
 void store_word(std::span<std::byte> bytes, std::uint32_t word) noexcept;
 

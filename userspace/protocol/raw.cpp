@@ -8,8 +8,6 @@
 namespace sp::protocol {
 namespace {
 
-constexpr std::uint32_t end_bit = 0x80000000; // of the word that ends a stack
-
 std::uint32_t word_of(pipe_id pipe) noexcept
 {
     return static_cast<std::uint32_t>(pipe) & ~end_bit;

@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/surveyor.hpp"
 
+#include "userspace/protocol/backtrace.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace sp::protocol {
-namespace {
-
-constexpr std::uint32_t end_bit = 0x80000000; // marks the last word of the stack: the survey's id
-
-std::uint32_t load_word(std::span<const std::byte> bytes) noexcept
-{
-    std::uint32_t word;
-    std::memcpy(&word, bytes.data(), sizeof word);
-    return __builtin_bswap32(word);
-}
-
-} // namespace
 
 // ---- contexts ----
 
