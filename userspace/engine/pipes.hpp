@@ -168,6 +168,7 @@ void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
     auto &s = *sockets_.find(p.socket);
     p.attached = true;
     p.opened_at = now;
+    count(s, stat::pipe_opened);
     if (p.link)
         peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p.link->peer_id();
     ++s.peers;
