@@ -63,7 +63,7 @@ TEST(record, is_read_as_it_was_written)
         std::vector<std::byte> room(record_space(head.size() + size), std::byte{0xee});
         EXPECT_EQ(write_record(room, SP_RECORD_FIRST | SP_RECORD_LAST, 0, head, body), room.size());
         const auto packet = packet_with(room);
-        record_reader reader(packet);
+        record_reader reader(contents_of(packet));
         const auto r = reader.next();
         ASSERT_TRUE(r);
         EXPECT_EQ(r->flags, SP_RECORD_FIRST | SP_RECORD_LAST);
@@ -91,16 +91,19 @@ TEST(record, is_bad_unless_it_fills_the_space_exactly)
         {"CTRL without a code", "\0\4\4\0abcd"sv},
         {"padding that is not zero", "\0\3\3\0abcd"sv},
         {"a good one and then half a one", "\0\4\3\0abcd\0\4"sv},
+        {"a part that brings nothing", "\0\0\1\0\0\0\0\0\0\0\0\x9"sv},
+        {"a part without its number", "\0\4\1\0abcd"sv},
+        {"CTRL that is a part too", "\0\4\x5\2abcd"sv},
     };
     for (const auto &r : rows) {
         const auto packet = packet_with(bytes_of(r.bytes));
-        record_reader reader(packet);
+        record_reader reader(contents_of(packet));
         while (reader.next()) {
         }
         EXPECT_TRUE(reader.bad()) << r.story;
     }
     const auto empty = packet_with({});
-    record_reader none(empty);
+    record_reader none(contents_of(empty));
     EXPECT_FALSE(none.next());
     EXPECT_FALSE(none.bad());
 }
@@ -115,12 +118,16 @@ TEST(record, reader_never_reads_outside_whatever_the_bytes_are)
         std::vector<std::byte> packet(SP_OVERHEAD + random() % 64);
         for (auto &b : packet)
             b = static_cast<std::byte>(random() % 8 == 0 ? random() : random() % 6);
-        record_reader reader(packet);
-        std::size_t taken = 0;
-        while (const auto r = reader.next())
-            taken += record_space(r->payload.size());
-        EXPECT_LE(taken, packet.size() - SP_OVERHEAD);
-        EXPECT_TRUE(reader.bad() || taken == packet.size() - SP_OVERHEAD);
+        record_reader reader(contents_of(packet));
+        std::size_t left = packet.size() - SP_OVERHEAD;
+        while (const auto r = reader.next()) {
+            const bool part = !r->control() && !(r->first() && r->last());
+            const auto taken = record_space(r->payload.size()) + (part ? SP_PART_SIZE : 0);
+            ASSERT_LE(taken, left);
+            left -= taken;
+            EXPECT_EQ(reader.left(), left);
+        }
+        EXPECT_TRUE(reader.bad() || left == 0);
     }
 }
 

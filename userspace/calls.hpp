@@ -208,7 +208,7 @@ std::optional<error> give(node::lock &held, socket_core &core, core::frame &f, c
         refused = errc::would_block;
         if (!core.machine<Machine>().send_ready(size))
             return false;
-        const auto now = core.home()->latest(); // no machine of this kind has timers
+        const auto now = engine_clock::now(); // packets are timed by it
         refused = core.engine().template with<Machine>(core.id(), now, [&](auto &m, auto &out) {
             return m.on_send(header..., f.id, body_bytes, now, out);
         });
@@ -330,7 +330,7 @@ std::optional<errc> broadcast(node::lock &held, socket_core &core, core::frame &
     (void)core.home()->run_until(held, core.send_wait(wait()), ready);
     if (core.closed())
         return errc::closed;
-    const auto now = core.home()->latest();
+    const auto now = engine_clock::now(); // packets are timed by it
     const bool backlog =
         core.engine().template with<Machine>(core.id(), now, [&](auto &m, auto &out) {
             m.on_send(f.id, size, now, out);

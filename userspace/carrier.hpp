@@ -82,6 +82,11 @@ public:
     {
         return visit([&](const auto &t) { return t.packet_max(route); });
     }
+    [[nodiscard]] std::size_t rx_packets() const noexcept
+    {
+        const auto *t = std::get_if<transport::xdp>(&any_);
+        return t ? t->rx_packets() : 0;
+    }
     [[nodiscard]] std::string_view name(route_id route) const noexcept
     {
         return visit([&](const auto &t) { return t.name(route); });
@@ -140,6 +145,6 @@ private:
     std::variant<transport::unixgram, transport::rawip, transport::xdp> any_;
 };
 
-static_assert(core::vouching_transport<carrier>);
+static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier>);
 
 } // namespace sp

@@ -128,7 +128,7 @@ std::optional<error> answer(socket_core &home, detail::node::lock &held, protoco
         refused = errc::closed;
         if (home.closed())
             return true;
-        const auto now = home.home()->latest(); // only how long a kept reply is kept depends on it
+        const auto now = engine_clock::now(); // packets are timed by it
         refused =
             home.engine().with<protocol::rep_machine>(home.id(), now, [&](auto &rep, auto &out) {
                 return rep.reply(ticket, f.id, size, now, out);

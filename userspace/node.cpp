@@ -15,7 +15,9 @@ namespace {
 using namespace std::chrono_literals;
 
 // While an application calls, it polls by itself; after this much quiet the keeper takes over.
+// Sooner where a peer waits for a sign of us: before it would send again what has arrived (10 ms).
 constexpr auto keeper_patience = 5ms;
+constexpr auto keeper_patience_owing = 2ms;
 // A hot sweep does not look at everything: a full one is due this often, and after every sleep.
 constexpr auto full_sweep_every = 1ms;
 // A transport holds packets that the system would not take, and only time tells when it will.
@@ -152,8 +154,10 @@ result<int> node::descriptor(const watch_key &key, std::move_only_function<bool(
 
 std::chrono::nanoseconds node::patience() const noexcept
 {
-    return watches_.empty() ? std::chrono::nanoseconds(keeper_patience)
-                            : std::chrono::nanoseconds(0);
+    if (!watches_.empty())
+        return std::chrono::nanoseconds(0);
+    const bool owing = engine_.next_deadline() < active_at_ + keeper_patience;
+    return owing ? keeper_patience_owing : keeper_patience;
 }
 
 bool node::forked() const noexcept
@@ -277,7 +281,8 @@ void node::keep() noexcept
         auto now = engine_clock::now();
         if (callers_ > 0 || now - active_at_ < patience()) {
             keeper_parked_ = !watches_.empty(); // the call that ends hands over to us
-            park_.wait_for(held, keeper_patience);
+            park_.wait_for(held,
+                           std::max<std::chrono::nanoseconds>(patience(), keeper_patience_owing));
             keeper_parked_ = false;
             continue;
         }

@@ -174,7 +174,7 @@ constexpr std::array table{
     row{SP_FIELD(half_open_max), everyone, 1, any_number, "at least 1"},
     row{SP_FIELD(keepalive_interval), everyone, 10 * ms, ages, "at least 10 ms"},
     row{SP_FIELD(peer_timeout), everyone, 50 * ms, ages, "at least 50 ms"},
-    row{SP_FIELD(credit_messages), everyone, 1, 64, "from 1 to 64"},
+    row{SP_FIELD(credit_messages), everyone, 1, 256, "from 1 to 256"},
     row{SP_FIELD(pipes_max), everyone, 1, any_number, "at least 1"},
     row{SP_FIELD(stream_send_bytes), everyone, 4096, gib, "from 4 KiB to 1 GiB"},
     row{SP_FIELD(tcp_nodelay), everyone, 0, 1, ""},
@@ -258,6 +258,8 @@ core::socket_options shaping_of(const options &o, role role)
     const bool takes_work = role == role::pull || role == role::rep || role == role::respondent;
     shaping.window = takes_work ? 64 : 32;
     assign(shaping.window, o.credit_messages);
+    if (o.credit_messages)
+        shaping.records_max = 1; // who counts messages gets no more in a packet
     shaping.one_peer = role == role::pair0 || role == role::pair1;
     return shaping;
 }

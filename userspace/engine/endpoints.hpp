@@ -54,8 +54,10 @@ bool engine<Transport, Streams>::drained(socket_id id)
     if (!s)
         return done;
     visit(*s, [&](const auto &machine) { done = machine.queued_out() == 0; });
-    pipes_.each(
-        [&](pipe_id, const pipe &p) { done = done && (p.socket != id || p.outbox.empty()); });
+    pipes_.each([&](pipe_id, const pipe &p) {
+        done = done && (p.socket != id ||
+                        (p.outbox.empty() && (p.bytes || !p.attached || p.unconfirmed() == 0)));
+    });
     return done;
 }
 
@@ -416,6 +418,16 @@ void engine<Transport, Streams>::schedule(socket_id id, socket &s)
 // ---- the turn ----
 
 template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_link_deadline(pipe &p, instant now)
+{
+    if (p.assembling && !p.held && now >= p.part_at + pipe::part_patience) {
+        p.why = stat::pipe_stalled;
+        return p.link->close(SP_REASON_STALLED_MESSAGE);
+    }
+    p.link->on_deadline(now);
+}
+
+template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::run_timers(instant now)
 {
     // A timer that fires may set another for now; the next turn takes it.
@@ -428,11 +440,13 @@ void engine<Transport, Streams>::run_timers(instant now)
             auto *p = pipes_.find(id);
             if (!p || p->scheduled != t->at)
                 continue;
-            p->scheduled = instant::max();
+            p->scheduled = std::exchange(p->scheduled_next, instant::max());
+            if (p->scheduled <= now)
+                p->scheduled = instant::max();
             if (p->bytes)
                 p->bytes->talk.on_deadline(now);
             else
-                p->link->on_deadline(now);
+                on_link_deadline(*p, now);
             touch(id, *p);
             settle_touched(now);
         } else if (t->kind == timer_kind::endpoint) {
@@ -476,6 +490,7 @@ std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
             on_failure(slot, failure->first, failure->second, now);
     }
     work += poll_streams(now, how);
+    take_held(now);
     make_room(now);
     if (!delivered_)
         settle_touched(now);
@@ -486,6 +501,7 @@ std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
     pool_.collect();
     if (!blocked_.empty())
         retry_blocked(now);
+    push_out(now);
     flush();
     return work;
 }
@@ -502,7 +518,8 @@ template <transport Transport, stream_transport Streams>
 instant engine<Transport, Streams>::next_deadline() const noexcept
 {
     static constexpr auto starved_retry = std::chrono::milliseconds(1);
-    return starved_.empty() ? timers_.next() : std::min(timers_.next(), turned_at_ + starved_retry);
+    return starved_.empty() && held_.empty() ? timers_.next()
+                                             : std::min(timers_.next(), turned_at_ + starved_retry);
 }
 
 } // namespace sp::core

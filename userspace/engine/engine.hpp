@@ -58,6 +58,8 @@ struct engine_config {
     random_source::seed seed{};
     std::size_t memory_max = 256u << 20;
     std::size_t pipes_max = 4096;
+    std::uint32_t first_seq =
+        0; // of every connection; for tests of the wrap, the same at both ends
 };
 
 template <transport Transport, stream_transport Streams = no_streams>
@@ -132,8 +134,9 @@ public:
     std::size_t poll(instant now, sweep how);
     [[nodiscard]] instant next_deadline() const noexcept;
     void flush() noexcept;
-    void finish(instant now); // pushes out what calls between turns produced, then looks at the
-                              // pipes they touched
+    // Pushes out what calls between turns produced, then looks at the pipes they touched. `now` is
+    // the time on the clock: packets that go out here are timed by it.
+    void finish(instant now);
 
     [[nodiscard]] frame_pool &pool() noexcept { return pool_; }
     [[nodiscard]] counters &stats() noexcept { return stats_; }
@@ -157,7 +160,21 @@ private:
     void on_reset(const sp_address &from, std::span<const std::byte> packet, instant now);
     void accept(std::size_t transport, const sp_address &from, const sp_init &init,
                 endpoint_id listener, instant now);
-    void deliver(pipe_id id, pipe &p, std::span<const std::byte> packet, instant now);
+    // What taking a record came to: it is with its pattern, has to wait, or ended the pipe.
+    enum class taking : std::uint8_t { done, not_now, ended };
+    void take(pipe_id id, pipe &p, instant now);
+    [[nodiscard]] taking take_record(pipe_id id, pipe &p, socket &s, const link::record &r,
+                                     instant now);
+    [[nodiscard]] taking take_part(pipe_id id, pipe &p, socket &s, const link::record &r,
+                                   instant now);
+    void hand_over(pipe_id id, pipe &p, socket &s, frame &f, instant now);
+    void packet_done(pipe &p, instant now);
+    void hold(pipe_id id, pipe &p);
+    void take_held(instant now);
+    [[nodiscard]] bool may_assemble(const pipe &p, const socket &s,
+                                    std::uint32_t bytes) const noexcept;
+    void discharge(pipe &p) noexcept;
+    void drop_packets(socket *s, pipe_id id, pipe &p);
     void refuse(std::size_t transport, const sp_address &to, const sp_header &question,
                 std::uint64_t scid, sp_reason why, std::uint16_t protocol, stat count, instant now);
     [[nodiscard]] endpoint_id listener_for(std::size_t transport, std::uint16_t port);
@@ -176,18 +193,24 @@ private:
                    endpoint_id by);
     [[nodiscard]] link::connection_config config_of(const pipe &p, const socket &s, pipe_id id,
                                                     const endpoint &e);
+    [[nodiscard]] std::uint16_t credit_for(std::size_t transport, std::uint16_t wanted) noexcept;
     void touch(pipe_id id, pipe &p);
     void settle_touched(instant now);
     void after_input(pipe_id id, pipe &p, instant now);
-    void attach_if_alone(pipe_id id, pipe &p, instant now);
+    void attach_if_room(pipe_id id, pipe &p, instant now);
     void attach(pipe_id id, pipe &p, instant now);
     void detach(pipe_id id, pipe &p, instant now);
-    void transmit_control(pipe_id id, pipe &p);
+    void emit(pipe_id id, pipe &p);
+    void push_out(instant now);
+    void transmit(pipe_id id, pipe &p, instant now);
+    void write_outbox(pipe_id id, pipe &p, instant now);
+    void report(pipe &p) noexcept;
+    void end_older_incarnations(pipe_id id, const pipe &p);
     void block(pipe_id id, pipe &p);
     void settle(socket &s, instant now);
     void carry_out(socket &s, const protocol::effect &e, instant now);
-    void send(socket &s, const protocol::effect &e);
-    bool write(socket &s, pipe_id id, pipe &p, const outgoing &message);
+    void send(socket &s, const protocol::effect &e, instant now);
+    bool write(socket &s, pipe_id id, pipe &p, const outgoing &message, instant now);
     void lose(socket &s, const protocol::effect &e);
     void take_back(socket &s, pipe_id id, pipe &p);
     void retry_blocked(instant now);
@@ -243,6 +266,7 @@ private:
     void schedule(endpoint_id id, endpoint &e);
     [[nodiscard]] static dial_failure failure_of(const pipe &p);
     [[nodiscard]] static dial_failure stream_failure_of(const pipe &p);
+    void on_link_deadline(pipe &p, instant now);
     void run_timers(instant now);
     void schedule(socket_id id, socket &s);
 
@@ -277,12 +301,17 @@ private:
         false; // this turn brought messages: the application goes first, then the touched pipes
     std::vector<pipe_id> blocked_; // the transport had no room for them
     std::vector<pipe_id> retrying_;
+    std::vector<pipe_id> emitting_; // have packets for this turn
+    std::vector<pipe_id> held_;     // have messages for which there was no room
+    std::size_t charged_ = 0;       // bytes of split messages that are not taken yet
+    std::uint32_t first_seq_;
     budget handshakes_{5000};
     budget answers_{100};
 };
 
 } // namespace sp::core
 
+#include "userspace/engine/assembly.hpp"
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"

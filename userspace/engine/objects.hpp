@@ -40,6 +40,7 @@ struct socket_options {
     std::uint32_t pipes_max = 4096;
     std::uint32_t half_open_max = 256; // unfinished hellos of one listener
     std::uint16_t window = 32;         // packets of credit that a peer has
+    std::uint16_t records_max = 0;     // messages in one of them; 0: any number
     bool one_peer = false;             // a second peer is refused as busy
     std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
     std::chrono::nanoseconds hello_timeout = std::chrono::seconds(10);
@@ -110,13 +111,17 @@ struct pipe {
     bool ready = false;    // its pattern may give it a message
     bool touched = false;
     bool blocked = false;     // listed to be tried again: the transport had no room
+    bool emitting = false;    // listed: its link has packets for this turn
+    bool held = false;        // listed to be tried again: messages came and there was no room
     bool used = false;        // a message came by it
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
     std::vector<outgoing>
-        outbox; // no room in the transport for a moment; bounded by the peer's credit
-    instant scheduled = instant::max();
+        outbox;              // what the link or the stream did not take; at most one is in part
+    std::size_t written = 0; // over packets: how much of the outbox's first message is
+    instant scheduled = instant::max(); // the next timer, and one behind it, if any
+    instant scheduled_next = instant::max();
     instant opened_at{};
     tally books;
 
@@ -144,7 +149,10 @@ struct pipe {
     }
     [[nodiscard]] instant next_deadline() const noexcept
     {
-        return bytes ? bytes->talk.next_deadline() : link->next_deadline();
+        if (bytes)
+            return bytes->talk.next_deadline();
+        const auto at = link->next_deadline();
+        return assembling && !held ? std::min(at, part_at + part_patience) : at;
     }
     // Messages of which nothing is on its way yet.
     [[nodiscard]] std::size_t unsent() const noexcept
@@ -159,11 +167,28 @@ struct pipe {
             link->close(reason);
     }
 
-    // Packets whose records the pattern has not all taken: how many messages had come when each was
-    // complete.
-    std::array<std::uint32_t, 64> packet_ends{};
+    // Packets whose messages the pattern has not all taken: how many messages had come when each
+    // was complete. A ring; none until the first is needed.
+    std::vector<std::uint32_t> packet_ends{};
     std::uint32_t packets_first = 0, packets_last = 0;
+    std::uint32_t front_messages = 0; // complete with the link's front packet so far
     std::uint32_t messages_come = 0, messages_taken = 0;
+
+    // Over packets: a message that is split, while its parts come.
+    frame *assembling = nullptr;
+    std::uint32_t assembled = 0;      // bytes of it that have come
+    std::uint32_t messages_begun = 0; // that number the next one
+    instant part_at{};                // when the latest part came
+    // Split messages that are charged to the budget until the pattern has taken them.
+    struct charge {
+        std::uint32_t message; // as counted by messages_come when it was complete
+        std::uint32_t bytes;
+    };
+    std::vector<charge> charges{};
+    std::uint32_t charged = 0; // their sum, and what is being assembled
+
+    // A message that was begun and does not go on although there is room for it.
+    static constexpr auto part_patience = std::chrono::seconds(5);
 };
 
 // Why a dialer is not connected.

@@ -26,7 +26,7 @@ void engine<Transport, Streams>::on_packet(std::size_t transport, const sp_addre
     auto *p = pipes_.at(dcid & 0xffff);
     if (!p || !p->link || p->link->local_id() != dcid || p->transport != transport) {
         stats_.add(stat::link_unknown_connection);
-        if (header.type != SP_DATA && header.type != SP_ACK)
+        if (header.type != SP_DATA && header.type != SP_ACK && header.type != SP_PART)
             return;
         if (!link::intact(packet))
             return stats_.add(stat::link_bad_crc);
@@ -54,7 +54,8 @@ void engine<Transport, Streams>::on_known(pipe_id id, pipe &p, std::span<const s
             if (const auto *still = pipes_.find(id); !still || !still->attached)
                 return; // there is another peer, and may be no other
         }
-        deliver(id, p, packet, now);
+        take(id, p, now);
+        p.link->keep();
         touch(id, p);
         if (p.link->state() != link::phase::open)
             settle_touched(now);
@@ -73,52 +74,8 @@ void engine<Transport, Streams>::on_known(pipe_id id, pipe &p, std::span<const s
         break;
     }
     touch(id, p);
-    settle_touched(now);
-}
-
-template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::deliver(pipe_id id, pipe &p, std::span<const std::byte> packet,
-                                         instant now)
-{
-    auto *s = sockets_.find(p.socket);
-    SP_INVARIANT(s && p.attached);
-    const auto end = [&](stat why, sp_reason reason) {
-        p.why = why;
-        p.link->close(reason);
-    };
-    const auto come_before = p.messages_come;
-    link::record_reader records(packet);
-    while (auto r = records.next()) {
-        if ((r->flags & SP_RECORD_CTRL) != 0)
-            continue; // for the link; this version knows none in DATA
-        if (r->flags != (SP_RECORD_FIRST | SP_RECORD_LAST))
-            return end(stat::pipe_bad_frame,
-                       SP_REASON_PROTOCOL_ERROR); // split messages come with recovery
-        if (r->payload.size() > s->options.message_max)
-            return end(stat::pipe_too_large, SP_REASON_MESSAGE_TOO_LARGE);
-        auto *f = pool_.allocate(r->payload.size());
-        if (!f) {
-            count(*s, stat::socket_received, 1, id);
-            count(*s, stat::socket_memory, 1, id);
-            return end(stat::pipe_local_close, SP_REASON_LIMIT);
-        }
-        if (!r->payload.empty())
-            std::memcpy(f->data(), r->payload.data(), r->payload.size());
-        f->transport = transports_[p.transport]->name(p.route);
-        ++p.messages_come;
-        p.used = true;
-        count(*s, stat::socket_received, 1, id);
-        visit(*s, [&](auto &machine) { machine.on_message(id, f->id, f->bytes(), now, out_); });
-        settle(*s, now);
-        if (p.link->state() != link::phase::open)
-            return;
-    }
-    if (records.bad())
-        return end(stat::pipe_bad_frame, SP_REASON_PROTOCOL_ERROR);
-    if (p.messages_come == come_before || p.messages_taken == p.messages_come)
-        return p.link->consumed(1, now);
-    SP_INVARIANT(p.packets_last - p.packets_first < p.packet_ends.size());
-    p.packet_ends[p.packets_last++ % p.packet_ends.size()] = p.messages_come;
+    if (p.link->state() != link::phase::open || !p.attached)
+        settle_touched(now);
 }
 
 template <transport Transport, stream_transport Streams>
@@ -227,7 +184,7 @@ template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::accept(std::size_t transport, const sp_address &from,
                                         const sp_init &init, endpoint_id listener, instant now)
 {
-    const auto &e = *endpoints_.find(listener);
+    auto &e = *endpoints_.find(listener);
     auto &s = *sockets_.find(e.socket);
     const auto ours = static_cast<std::uint16_t>(s.role);
     const auto theirs = link::be16(init.identity.protocol);
@@ -274,6 +231,8 @@ void engine<Transport, Streams>::accept(std::size_t transport, const sp_address 
     p->link.emplace(link::connection::accept(config, init, now));
     peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p->link->peer_id();
     touch(id, *p);
+    ++e.half_open;
+    shed_half_open(e, id);
     settle_touched(now);
 }
 

@@ -22,7 +22,8 @@ engine<Transport, Streams>::engine(const engine_config &config, instant now, Arg
                                                               return s;
                                                           }(),
                                                           now),
-      pool_(config.memory_max), streams_(std::forward<Args>(streams)...), pipes_(config.pipes_max)
+      pool_(config.memory_max), streams_(std::forward<Args>(streams)...), pipes_(config.pipes_max),
+      first_seq_(config.first_seq)
 {
 }
 
@@ -94,10 +95,36 @@ link::connection_config engine<Transport, Streams>::config_of(const pipe &p, con
     config.packet_max = static_cast<std::uint16_t>(
         std::min<std::size_t>(transports_[p.transport]->packet_max(p.route), 0xffff));
     config.message_max = s.options.message_max;
-    config.window = std::min<std::uint16_t>(s.options.window, 64);
+    config.window = credit_for(p.transport, s.options.window);
+    config.records_max = s.options.records_max;
+    config.first_seq = first_seq_;
     config.keepalive_interval = s.options.keepalive_interval;
     config.peer_timeout = s.options.peer_timeout;
     return config;
+}
+
+// Packets of credit for one connection more: what is wanted, but of what the transport can receive
+// no more than a quarter of what nobody has yet, and always two, so that late comers work too.
+template <transport Transport, stream_transport Streams>
+std::uint16_t engine<Transport, Streams>::credit_for(std::size_t transport,
+                                                     std::uint16_t wanted) noexcept
+{
+    static constexpr std::size_t least = 2, for_strangers = 256;
+    if constexpr (framed_transport<Transport>) {
+        const auto frames = transports_[transport]->rx_packets();
+        if (frames == 0)
+            return wanted;
+        std::size_t given = for_strangers;
+        pipes_.each([&](pipe_id, const pipe &p) {
+            if (p.link && p.transport == transport)
+                given += p.link->window();
+        });
+        const auto left = frames > given ? (frames - given) / 4 : 0;
+        return static_cast<std::uint16_t>(
+            std::clamp<std::size_t>(wanted, 1, std::max(left, least)));
+    } else {
+        return wanted;
+    }
 }
 
 template <transport Transport, stream_transport Streams>
@@ -125,12 +152,15 @@ void engine<Transport, Streams>::settle_touched(instant now)
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
 {
-    if (p.bytes)
+    if (p.bytes) {
         resume(id, p, now);
-    else
-        transmit_control(id, p);
+    } else {
+        write_outbox(id, p, now);
+        transmit(id, p, now);
+        report(p);
+    }
     if (p.is_open() && !p.attached)
-        attach_if_alone(id, p, now);
+        attach_if_room(id, p, now);
     if (p.attached) {
         if (const auto more = p.confirmed_now() - p.confirmed; more > 0) {
             p.confirmed += more;
@@ -149,17 +179,18 @@ void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
     schedule(id, p);
 }
 
-// A dialer may find a peer while another has become the only one.
+// Others may have come while this one's handshake went on.
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::attach_if_alone(pipe_id id, pipe &p, instant now)
+void engine<Transport, Streams>::attach_if_room(pipe_id id, pipe &p, instant now)
 {
     const auto &s = *sockets_.find(p.socket);
-    if (!s.options.one_peer || s.peers == 0)
+    const bool alone = !s.options.one_peer || s.peers == 0;
+    if (alone && s.peers < s.options.pipes_max)
         return attach(id, p, now);
-    p.why = stat::listener_peer_busy;
-    p.close(SP_REASON_BUSY, stream::ending::refused);
+    p.why = alone ? stat::listener_limit : stat::listener_peer_busy;
+    p.close(alone ? SP_REASON_LIMIT : SP_REASON_BUSY, stream::ending::refused);
     if (p.link)
-        transmit_control(id, p);
+        transmit(id, p, now);
 }
 
 template <transport Transport, stream_transport Streams>
@@ -169,8 +200,12 @@ void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
     p.attached = true;
     p.opened_at = now;
     count(s, stat::pipe_opened);
-    if (p.link)
+    if (p.link) {
         peer_ids_[static_cast<std::uint32_t>(id) & 0xffff] = p.link->peer_id();
+        end_older_incarnations(id, p);
+        if (auto *e = endpoints_.find(p.endpoint); e && !p.dialed)
+            --e->half_open;
+    }
     ++s.peers;
     if (auto *e = endpoints_.find(p.endpoint); e && p.dialed) {
         e->connected = true;
@@ -183,6 +218,22 @@ void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
                                                             : s.options.message_max};
     remember(s, happening_of(happening::kind::attached, id, p));
     visit(s, [&](auto &machine) { machine.on_pipe_added(profile); });
+}
+
+// Another boot epoch at the same place: whoever was there before has gone.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::end_older_incarnations(pipe_id id, const pipe &p)
+{
+    if (p.dialed)
+        return;
+    pipes_.each([&](pipe_id other, pipe &old) {
+        if (other == id || !old.link || old.dialed || old.transport != p.transport ||
+            old.link->peer_port() != p.link->peer_port() || !same(old.address, p.address) ||
+            old.link->peer_instance() == p.link->peer_instance())
+            return;
+        old.close(SP_REASON_STALE);
+        touch(other, old);
+    });
 }
 
 template <transport Transport, stream_transport Streams>
@@ -265,6 +316,8 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
         remember(*s, std::move(what));
         if (p.bytes)
             drop_stream(s, id, p);
+        else
+            drop_packets(s, id, p);
         take_back(*s, id, p);
         visit(*s, [&](auto &machine) { machine.on_pipe_closed(id, now); });
         settle(*s, now);
@@ -273,6 +326,9 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
         pool_.release(waiting.frame);
     if (p.bytes && !p.attached)
         drop_stream(s, id, p);
+    if (p.link && !p.attached && !p.dialed)
+        if (auto *e = endpoints_.find(p.endpoint))
+            --e->half_open;
     if (p.dialed)
         on_dial_ended(p.endpoint, p, now);
     if (p.link) {
@@ -288,22 +344,64 @@ void engine<Transport, Streams>::schedule(pipe_id id, pipe &p)
     const auto at = p.next_deadline();
     if (at >= p.scheduled)
         return;
+    p.scheduled_next = p.scheduled; // which stays in the heap
     p.scheduled = at;
     timers_.add({at, timer_kind::pipe, static_cast<std::uint32_t>(id)});
 }
 
 // ---- sending ----
 
+// Its link has something to send; all that comes together in this step shares packets.
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::transmit_control(pipe_id id, pipe &p)
+void engine<Transport, Streams>::emit(pipe_id id, pipe &p)
+{
+    if (p.emitting)
+        return;
+    p.emitting = true;
+    emitting_.push_back(id);
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::push_out(instant now)
+{
+    for (std::size_t i = 0; i < emitting_.size(); ++i)
+        if (auto *p = pipes_.find(emitting_[i])) {
+            p->emitting = false;
+            transmit(emitting_[i], *p, now);
+            touch(emitting_[i], *p); // its deadlines are others now
+        }
+    emitting_.clear();
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::transmit(pipe_id id, pipe &p, instant now)
 {
     auto &t = *transports_[p.transport];
-    while (p.link->transmit_due()) {
-        const auto room = t.reserve(p.route, p.link->packet_max());
+    while (const auto size = p.link->transmit_size()) {
+        if (size > link::sender::packet_safe && p.is_open())
+            if (const auto most = t.packet_max(p.route);
+                size > most && most >= link::sender::packet_least) {
+                p.link->narrow(most);
+                continue;
+            }
+        const auto room = t.reserve(p.route, size);
         if (room.empty())
             return block(id, p);
-        t.submit(p.route, p.link->transmit(room));
+        t.submit(p.route, p.link->transmit(room, now));
     }
+}
+
+// What happened on its link since the last look.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::report(pipe &p) noexcept
+{
+    const auto c = p.link->take_counts();
+    stats_.add(stat::link_data_sent, c.sent.data_sent);
+    stats_.add(stat::link_data_resent, c.sent.data_resent);
+    stats_.add(stat::link_questions, c.sent.questions);
+    stats_.add(stat::link_timeouts, c.sent.timeouts);
+    stats_.add(stat::link_cut, c.sent.cut);
+    stats_.add(stat::link_early, c.early);
 }
 
 template <transport Transport, stream_transport Streams>
@@ -315,22 +413,37 @@ void engine<Transport, Streams>::block(pipe_id id, pipe &p)
     blocked_.push_back(id);
 }
 
+// True when all of the message is with the link or the kernel.
 template <transport Transport, stream_transport Streams>
-bool engine<Transport, Streams>::write(socket &s, pipe_id id, pipe &p, const outgoing &message)
+bool engine<Transport, Streams>::write(socket &s, pipe_id id, pipe &p, const outgoing &message,
+                                       instant now)
 {
     if (p.bytes)
         return write_stream(s, id, p, message);
-    auto &f = pool_[message.frame];
-    const auto size = link::connection::message_packet_size(message.header_bytes + f.body().size());
-    const auto room = transports_[p.transport]->reserve(p.route, size);
-    if (room.empty())
-        return false;
-    const auto written = p.link->write_message(
-        room, std::span(message.header).first(message.header_bytes), f.body());
-    transports_[p.transport]->submit(p.route, written);
+    const auto head = std::span(message.header).first(message.header_bytes);
+    const auto body = pool_[message.frame].body();
+    do {
+        if (!p.link->send_ready())
+            return false;
+        p.written = p.link->append(head, body, p.written, now);
+        emit(id, p);
+    } while (p.written < head.size() + body.size());
+    p.written = 0;
     p.used = true;
     count(s, stat::socket_sent, 1, id);
     return true;
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::write_outbox(pipe_id id, pipe &p, instant now)
+{
+    if (p.outbox.empty() || !p.link->send_ready())
+        return;
+    auto &s = *sockets_.find(p.socket);
+    while (!p.outbox.empty() && write(s, id, p, p.outbox.front(), now)) {
+        pool_.release(p.outbox.front().frame);
+        p.outbox.erase(p.outbox.begin());
+    }
 }
 
 // A message for a pipe that has just ended.
@@ -349,7 +462,7 @@ void engine<Transport, Streams>::lose(socket &s, const protocol::effect &e)
 }
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::send(socket &s, const protocol::effect &e)
+void engine<Transport, Streams>::send(socket &s, const protocol::effect &e, instant now)
 {
     auto *p = pipes_.find(e.pipe);
     if (!p || !p->is_open())
@@ -358,7 +471,7 @@ void engine<Transport, Streams>::send(socket &s, const protocol::effect &e)
         .frame = e.frame, .header_bytes = static_cast<std::uint8_t>(e.header.size()), .header = {}};
     std::ranges::copy(e.header, message.header.begin());
     p->ready = false;
-    if (p->has_room() && write(s, e.pipe, *p, message)) {
+    if (p->has_room() && write(s, e.pipe, *p, message, now)) {
         again_.push_back(e.pipe);
         return;
     }
@@ -366,8 +479,6 @@ void engine<Transport, Streams>::send(socket &s, const protocol::effect &e)
     p->outbox.push_back(message);
     if (p->bytes)
         watch(*p);
-    else
-        block(e.pipe, *p);
 }
 
 template <transport Transport, stream_transport Streams>
@@ -379,13 +490,6 @@ void engine<Transport, Streams>::retry_blocked(instant now)
         if (!p)
             continue;
         p->blocked = false;
-        auto &s = *sockets_.find(p->socket);
-        while (!p->outbox.empty() && p->link->send_ready() && write(s, id, *p, p->outbox.front())) {
-            pool_.release(p->outbox.front().frame);
-            p->outbox.erase(p->outbox.begin());
-        }
-        if (!p->outbox.empty())
-            block(id, *p);
         touch(id, *p);
     }
     retrying_.clear();
@@ -395,24 +499,12 @@ void engine<Transport, Streams>::retry_blocked(instant now)
 // ---- effects ----
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::on_consumed(pipe &p, instant now)
-{
-    ++p.messages_taken;
-    while (p.packets_first != p.packets_last &&
-           static_cast<std::int32_t>(p.messages_taken -
-                                     p.packet_ends[p.packets_first % p.packet_ends.size()]) >= 0) {
-        ++p.packets_first;
-        p.link->consumed(1, now);
-    }
-}
-
-template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e, instant now)
 {
     using kind = protocol::effect::kind;
     switch (e.what) {
     case kind::send:
-        return send(s, e);
+        return send(s, e, now);
     case kind::retain:
         return pool_.reference(e.frame);
     case kind::release:
@@ -478,10 +570,12 @@ auto engine<Transport, Streams>::with(socket_id id, instant now, F &&f)
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::finish(instant now)
 {
+    push_out(now);
     flush();
     if (touched_.empty())
         return;
     settle_touched(now);
+    push_out(now);
     flush();
 }
 

@@ -75,4 +75,11 @@ concept vouching_transport =
         { c.may_come(who) } noexcept -> std::same_as<bool>;
     };
 
+// A transport that receives into a fixed number of frames says how many: the credit of all
+// connections together stays below, so that nothing is dropped for want of one. 0: no such number.
+template <class T>
+concept framed_transport = transport<T> && requires(const T c) {
+    { c.rx_packets() } noexcept -> std::same_as<std::size_t>;
+};
+
 } // namespace sp::core

@@ -5,6 +5,8 @@
 #include "userspace/link/packet.hpp"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 namespace sp::link {
 namespace {
@@ -12,18 +14,22 @@ namespace {
 using namespace std::chrono_literals;
 
 // The handshake is tried again after 20, 40, 80 ... ms; the caller bounds the whole. From the third
-// PROBE on it is padded to 1280 bytes of IP packet only: every IPv6 path carries that, and a black
-// hole for larger ones shows here.
+// PROBE on it is padded to what passes everywhere only: a black hole for larger ones shows here.
 constexpr auto handshake_retry = 20ms;
 constexpr auto handshake_retry_max = 640ms;
 constexpr int probes_at_full_size = 2;
-constexpr std::uint16_t packet_safe = 1280 - 40;
 constexpr int inits_per_cookie = 5;
 
-// An ACK waits this long for data to ride on; nothing is sent again in this version, so nobody
-// waits for it.
-constexpr auto ack_delay = 25ms;
+// An ACK waits this long for data to ride on: less than the peer waits before it asks.
+constexpr auto ack_delay = 400us;
 constexpr std::uint32_t ack_every = 8;
+
+// A keep-alive that was not answered is repeated this much sooner: on a path that loses 60 %, three
+// questions in a second would all be lost every few seconds, ten are not.
+constexpr int keepalive_hurry = 3;
+
+// So long an accepted connection waits for a sign that its dialer knows.
+constexpr auto confirm_patience = 3s;
 
 // After a RESET: two questions, 20 ms apart, then the peer is believed to have restarted.
 constexpr auto reset_patience = 20ms;
@@ -34,11 +40,11 @@ constexpr auto stall = 10ms;
 
 } // namespace
 
-connection::connection(const connection_config &config) noexcept : config_(config)
+connection::connection(const connection_config &config) noexcept
+    : config_(config), out_(config.first_seq), in_(config.first_seq, config.window)
 {
     SP_INVARIANT(config.packet_max >= sizeof(sp_init));
-    SP_INVARIANT(config.window > 0);
-    granted_ = config.window;
+    granted_ = in_.limit();
 }
 
 connection connection::dial(const connection_config &config, instant now) noexcept
@@ -53,15 +59,16 @@ connection connection::accept(const connection_config &config, const sp_init &in
                               instant now) noexcept
 {
     connection c(config);
-    c.phase_ = phase::open;
+    c.phase_ = phase::accepted;
     c.answered_ = true;
     c.peer_id_ = be64(init.identity.scid);
     c.peer_instance_ = be64(init.identity.instance);
     c.peer_message_max_ = be32(init.params.message_max);
     c.config_.packet_max = std::min(config.packet_max, be16(init.params.packet_max));
-    c.limit_ = be32(init.header.limit);
+    c.out_.open(c.config_.packet_max, be32(init.header.limit), be16(init.params.records_max));
     c.due_ = due_accept;
-    c.watch_peer(now);
+    c.begun_at_ = now;
+    c.retry_at_ = now + handshake_retry;
     return c;
 }
 
@@ -76,18 +83,21 @@ arrival connection::on_packet(std::span<const std::byte> packet, instant now) no
     case SP_REFUSE:
         return on_refuse(packet);
     case SP_DATA:
+    case SP_PART:
     case SP_ACK:
     case SP_DISCONNECT:
         break;
     default:
         return arrival::unexpected;
     }
-    if (phase_ != phase::open)
+    if (phase_ != phase::open && phase_ != phase::accepted)
         return arrival::unexpected;
     if (!seen_.accept(be64(header.pn)))
         return arrival::duplicate;
+    if (phase_ == phase::accepted)
+        confirm(now);
     watch_peer(now);
-    if (!on_feedback(header)) {
+    if (!on_feedback(header, packet, now)) {
         close(SP_REASON_PROTOCOL_ERROR);
         return arrival::malformed;
     }
@@ -95,10 +105,10 @@ arrival connection::on_packet(std::span<const std::byte> packet, instant now) no
         return on_disconnect(packet);
     if ((header.flags & SP_ACK_NOW) != 0)
         due_ |= due_ack;
-    if (header.type == SP_DATA)
-        return on_data(header, now);
-    if (before(expected_, be32(header.seq)))
-        close(SP_REASON_LOST); // the tail of what the peer sent never came
+    if (header.type != SP_ACK)
+        return on_data(header, packet, now);
+    if (before(in_.expected(), be32(header.seq)))
+        due_ |= due_ack; // the tail of what the peer sent has not come: it must know
     return arrival::nothing;
 }
 
@@ -113,6 +123,7 @@ arrival connection::on_cookie(std::span<const std::byte> packet, instant now) no
     if (length < SP_PROBE_SIZE_MIN || length > config_.packet_max)
         return arrival::malformed;
     answered_ = true;
+    sample_handshake(now);
     cookie_epoch_ = be32(answer.epoch);
     std::ranges::copy(answer.cookie, cookie_.begin());
     proven_packet_ = std::max<std::uint16_t>(length, sizeof(sp_init));
@@ -125,8 +136,10 @@ arrival connection::on_cookie(std::span<const std::byte> packet, instant now) no
 
 arrival connection::on_accept(std::span<const std::byte> packet, instant now) noexcept
 {
-    if (phase_ == phase::open)
+    if (phase_ == phase::open) {
+        due_ |= due_ack; // the listener has not heard that the first one came
         return arrival::duplicate;
+    }
     if (phase_ != phase::opening)
         return arrival::unexpected;
     if (packet.size() != sizeof(sp_accept))
@@ -145,7 +158,8 @@ arrival connection::on_accept(std::span<const std::byte> packet, instant now) no
     peer_instance_ = be64(answer.identity.instance);
     peer_message_max_ = be32(answer.params.message_max);
     config_.packet_max = packet_max;
-    limit_ = be32(answer.header.limit);
+    sample_handshake(now);
+    out_.open(packet_max, be32(answer.header.limit), be16(answer.params.records_max));
     phase_ = phase::open;
     retry_at_ = instant::max();
     due_ = due_ack; // confirms to the listener that its ACCEPT arrived
@@ -172,37 +186,73 @@ arrival connection::on_refuse(std::span<const std::byte> packet) noexcept
     return arrival::nothing;
 }
 
-// Acknowledgement and credit are absolute: late or doubled packets do no harm. False: the peer
-// invents things.
-bool connection::on_feedback(const sp_header &header) noexcept
+// The dialer has our ACCEPT: from now on it may be sent something.
+void connection::confirm(instant now) noexcept
 {
-    const std::uint32_t ack = be32(header.ack);
-    if (before(next_seq_, ack))
-        return false;
-    if (before(acked_, ack))
-        acked_ = ack;
-    if (const std::uint32_t limit = be32(header.limit); before(limit_, limit))
-        limit_ = limit;
-    return true;
+    sample_handshake(now);
+    phase_ = phase::open;
+    due_ &= static_cast<std::uint8_t>(~due_accept);
+    retry_at_ = instant::max();
 }
 
-arrival connection::on_data(const sp_header &header, instant now) noexcept
+// An answer to what was asked once only.
+void connection::sample_handshake(instant now) noexcept
 {
+    if (attempt_ == 0 && asked_at_ != instant{})
+        out_.on_round_trip(now - asked_at_);
+}
+
+// Acknowledgement and credit are absolute: late or doubled packets do no harm. False: the peer
+// invents things.
+bool connection::on_feedback(const sp_header &header, std::span<const std::byte> packet,
+                             instant now) noexcept
+{
+    feedback f{.ack = be32(header.ack), .sack = be32(header.sack), .limit = be32(header.limit)};
+    if (header.type == SP_ACK) {
+        record_reader records(contents_of(packet));
+        while (auto r = records.next())
+            if (r->code == SP_CODE_WIDE_SACK && r->payload.size() == receiver::wide_bytes)
+                f.wide = r->payload;
+        if (records.bad())
+            return false;
+    }
+    return out_.on_feedback(f, now);
+}
+
+arrival connection::on_data(const sp_header &header, std::span<const std::byte> packet,
+                            instant now) noexcept
+{
+    using placed = receiver::placed;
     const std::uint32_t seq = be32(header.seq);
-    if (before(seq, expected_)) {
+    const auto contents = contents_of(packet);
+    const bool gaps = in_.gaps();
+    auto what = placed::malformed;
+    if (header.type == SP_DATA) {
+        what = in_.place(seq, contents);
+    } else if (contents.size() > SP_SLICE_SIZE) {
+        const auto slice = read<sp_slice>(contents);
+        if (be16(slice.total) <= config_.packet_max - SP_OVERHEAD)
+            what = in_.place_slice(seq, be16(slice.offset), be16(slice.total),
+                                   contents.subspan(SP_SLICE_SIZE));
+    }
+    switch (what) {
+    case placed::duplicate:
         due_ |= due_ack;
         return arrival::duplicate;
-    }
-    if (!before(seq, consumed_ + config_.window)) {
-        close(SP_REASON_PROTOCOL_ERROR); // beyond the credit that was ever given
-        return arrival::malformed;
-    }
-    if (seq != expected_) {
-        close(SP_REASON_LOST);
+    case placed::early:
+        ++early_;
+        due_ |= due_ack;
         return arrival::nothing;
+    case placed::partial:
+        return arrival::nothing;
+    case placed::beyond:
+    case placed::malformed:
+        close(SP_REASON_PROTOCOL_ERROR);
+        return arrival::malformed;
+    case placed::ready:
+        break;
     }
-    ++expected_;
-    if (++unanswered_ >= ack_every)
+    if (++unanswered_ >= ack_every || gaps)
         due_ |= due_ack;
     else if (ack_at_ == instant::max())
         ack_at_ = now + ack_delay;
@@ -212,7 +262,7 @@ arrival connection::on_data(const sp_header &header, instant now) noexcept
 arrival connection::on_disconnect(std::span<const std::byte> packet) noexcept
 {
     auto why = SP_REASON_SHUTTING_DOWN;
-    record_reader records(packet);
+    record_reader records(contents_of(packet));
     while (auto r = records.next())
         if (r->code == SP_CODE_REASON && r->payload.size() >= 2)
             why = static_cast<sp_reason>(be16(read<std::uint16_t>(r->payload)));
@@ -223,7 +273,7 @@ arrival connection::on_disconnect(std::span<const std::byte> packet) noexcept
 
 void connection::on_init_again() noexcept
 {
-    if (phase_ == phase::open)
+    if (phase_ == phase::open || phase_ == phase::accepted)
         due_ |= due_accept;
 }
 
@@ -255,17 +305,19 @@ instant connection::next_deadline() const noexcept
         return instant::max();
     if (phase_ != phase::open)
         return retry_at_;
-    return std::min({ack_at_, ask_at_, silence_at_});
+    return std::min({ack_at_, ask_at_, silence_at_, out_.next_deadline()});
 }
 
 void connection::retry_handshake(instant now) noexcept
 {
-    ++attempt_;
+    attempt_ = static_cast<std::uint8_t>(std::min(attempt_ + 1, 255));
+    if (phase_ == phase::accepted && now >= begun_at_ + confirm_patience)
+        return end(SP_REASON_NONE);
     if (phase_ == phase::opening && attempt_ >= inits_per_cookie) {
         phase_ = phase::probing; // the cookie may have grown too old
         attempt_ = probes_at_full_size;
     }
-    due_ |= phase_ == phase::probing ? due_probe : due_init;
+    due_ |= phase_ == phase::probing ? due_probe : phase_ == phase::opening ? due_init : due_accept;
     const int doublings = std::min<int>(attempt_, 5);
     retry_at_ = now + std::min<std::chrono::nanoseconds>(handshake_retry * (1 << doublings),
                                                          handshake_retry_max);
@@ -280,8 +332,8 @@ void connection::on_deadline(instant now) noexcept
             retry_handshake(now);
         return;
     }
-    const auto late = now - next_deadline();
-    if (late > stall) { // our own pause: give the peer the time we did not listen
+    // Our own pause: give the peer the time in which we did not listen.
+    if (const auto late = now - std::min(ask_at_, silence_at_); late > stall) {
         ask_at_ += late;
         silence_at_ += late;
     }
@@ -294,15 +346,34 @@ void connection::on_deadline(instant now) noexcept
     if (now >= ask_at_) {
         ask_ = true;
         due_ |= due_ack;
-        ask_at_ = now + config_.keepalive_interval;
+        ask_at_ = now + config_.keepalive_interval / keepalive_hurry;
+        if (out_.idle())
+            out_.shrink();
+        in_.shrink();
     }
+    if (out_.next_deadline() <= now && out_.on_deadline(now)) {
+        ask_ = true;
+        due_ |= due_ack;
+    }
+    if (out_.swallows_long_packets())
+        out_.narrow(sender::packet_safe);
+}
+
+void connection::narrow(std::size_t packet_max) noexcept
+{
+    if (phase_ == phase::open)
+        out_.narrow(std::max(packet_max, sender::packet_least));
+}
+
+connection::counts connection::take_counts() noexcept
+{
+    return {.sent = out_.take_counts(), .early = std::exchange(early_, 0)};
 }
 
 void connection::consumed(std::uint32_t n, instant now) noexcept
 {
-    consumed_ += n;
-    SP_INVARIANT(!before(expected_, consumed_));
-    const std::uint32_t news = consumed_ + config_.window - granted_;
+    in_.consumed(n);
+    const std::uint32_t news = in_.limit() - granted_;
     if (news >= std::max<std::uint32_t>(config_.window / 4, 1) && unanswered_ > 0 &&
         ack_at_ == instant::max())
         ack_at_ = now + ack_delay;
@@ -327,15 +398,9 @@ void connection::close(sp_reason why) noexcept
         due_ = due_disconnect;
 }
 
-std::size_t connection::message_packet_size(std::size_t message) noexcept
-{
-    return SP_OVERHEAD + record_space(message);
-}
-
 std::size_t connection::message_capacity() const noexcept
 {
-    return std::min<std::size_t>(
-        {message_space(config_.packet_max), config_.message_max, peer_message_max_});
+    return std::min(config_.message_max, peer_message_max_);
 }
 
 void connection::fill_header(sp_header &header, sp_packet_type type, std::uint8_t flags) noexcept
@@ -348,9 +413,10 @@ void connection::fill_header(sp_header &header, sp_packet_type type, std::uint8_
     header.sport = be16(config_.local_port);
     header.dcid = be64(peer_id_);
     header.pn = be64(next_pn_++);
-    header.seq = be32(next_seq_);
-    header.ack = be32(expected_);
-    granted_ = consumed_ + config_.window;
+    header.seq = be32(out_.next_seq());
+    header.ack = be32(in_.expected());
+    header.sack = be32(in_.sack());
+    granted_ = in_.limit();
     header.limit = be32(granted_);
     unanswered_ = 0;
     ack_at_ = instant::max();
@@ -366,28 +432,24 @@ void connection::fill_identity(sp_identity &identity) const noexcept
     identity.protocol = be16(config_.protocol);
 }
 
-std::size_t connection::write_message(std::span<std::byte> room, std::span<const std::byte> head,
-                                      std::span<const std::byte> body) noexcept
+void connection::fill_params(sp_params &params, std::size_t packet_max) const noexcept
 {
-    SP_INVARIANT(send_ready());
-    const std::size_t size = message_packet_size(head.size() + body.size());
-    SP_INVARIANT(size <= room.size());
-    sp_header header;
-    fill_header(header, SP_DATA, 0);
-    ++next_seq_;
-    std::memcpy(room.data(), &header, sizeof header);
-    write_record(room.subspan(SP_HEADER_SIZE), SP_RECORD_FIRST | SP_RECORD_LAST, SP_CODE_NONE, head,
-                 body);
-    finish(room.first(size));
-    return size;
+    params.message_max = be32(config_.message_max);
+    params.packet_max = be16(static_cast<std::uint16_t>(packet_max));
+    params.records_max = be16(config_.records_max);
+}
+
+std::size_t connection::probe_size() const noexcept
+{
+    const std::size_t size = attempt_ < probes_at_full_size
+                                 ? config_.packet_max
+                                 : std::min<std::size_t>(config_.packet_max, sender::packet_safe);
+    return std::max(size, sizeof(sp_probe));
 }
 
 std::size_t connection::write_probe(std::span<std::byte> room) noexcept
 {
-    const std::size_t size = attempt_ < probes_at_full_size
-                                 ? config_.packet_max
-                                 : std::min(config_.packet_max, packet_safe);
-    const auto padded = room.first(std::max<std::size_t>(size, sizeof(sp_probe)));
+    const auto padded = room.first(probe_size());
     std::ranges::fill(padded, std::byte{0});
     sp_probe probe{};
     fill_header(probe.header, SP_PROBE, 0);
@@ -406,8 +468,7 @@ std::size_t connection::write_init(std::span<std::byte> room) noexcept
     fill_identity(init.identity);
     init.epoch = be32(cookie_epoch_);
     std::ranges::copy(cookie_, init.cookie);
-    init.params.message_max = be32(config_.message_max);
-    init.params.packet_max = be16(proven_packet_);
+    fill_params(init.params, proven_packet_);
     std::memcpy(room.data(), &init, sizeof init);
     finish(room.first(sizeof init));
     return sizeof init;
@@ -418,21 +479,51 @@ std::size_t connection::write_accept(std::span<std::byte> room) noexcept
     sp_accept accept{};
     fill_header(accept.header, SP_ACCEPT, 0);
     fill_identity(accept.identity);
-    accept.params.message_max = be32(config_.message_max);
-    accept.params.packet_max = be16(config_.packet_max);
+    fill_params(accept.params, config_.packet_max);
     std::memcpy(room.data(), &accept, sizeof accept);
     finish(room.first(sizeof accept));
     return sizeof accept;
 }
 
-std::size_t connection::write_ack(std::span<std::byte> room) noexcept
+std::size_t connection::write_data(std::span<std::byte> room, const shipment &what,
+                                   instant now) noexcept
+{
+    const bool sliced = what.total != 0;
+    const std::size_t front = SP_HEADER_SIZE + (sliced ? SP_SLICE_SIZE : 0);
+    const std::size_t size = front + what.contents.size() + SP_TRAILER_SIZE;
+    SP_INVARIANT(size <= room.size());
+    sp_header header;
+    const bool question = std::exchange(ask_, false); // rides along
+    if (question)
+        out_.on_asked(now);
+    fill_header(header, sliced ? SP_PART : SP_DATA, what.ask || question ? SP_ACK_NOW : 0);
+    header.seq = be32(what.seq);
+    std::memcpy(room.data(), &header, sizeof header);
+    if (sliced) {
+        const sp_slice slice{.offset = be16(what.offset), .total = be16(what.total)};
+        std::memcpy(room.data() + SP_HEADER_SIZE, &slice, sizeof slice);
+    }
+    std::memcpy(room.data() + front, what.contents.data(), what.contents.size());
+    finish(room.first(size));
+    out_.on_sent(what, now);
+    return size;
+}
+
+std::size_t connection::write_ack(std::span<std::byte> room, instant now) noexcept
 {
     sp_header header;
     fill_header(header, SP_ACK, ask_ ? SP_ACK_NOW : 0);
-    ask_ = false;
+    if (std::exchange(ask_, false))
+        out_.on_asked(now);
     std::memcpy(room.data(), &header, sizeof header);
-    finish(room.first(SP_OVERHEAD));
-    return SP_OVERHEAD;
+    std::size_t size = SP_OVERHEAD;
+    if (in_.needs_wide()) {
+        const auto bits = in_.wide();
+        size +=
+            write_record(room.subspan(SP_HEADER_SIZE), SP_RECORD_CTRL, SP_CODE_WIDE_SACK, bits, {});
+    }
+    finish(room.first(size));
+    return size;
 }
 
 std::size_t connection::write_disconnect(std::span<std::byte> room) noexcept
@@ -448,13 +539,33 @@ std::size_t connection::write_disconnect(std::span<std::byte> room) noexcept
     return size;
 }
 
-std::size_t connection::transmit(std::span<std::byte> room) noexcept
+std::size_t connection::transmit_size() noexcept
+{
+    if ((due_ & due_probe) != 0)
+        return probe_size();
+    if ((due_ & due_init) != 0)
+        return sizeof(sp_init);
+    if ((due_ & due_accept) != 0)
+        return sizeof(sp_accept);
+    if ((due_ & due_disconnect) != 0)
+        return SP_OVERHEAD + record_space(sizeof(std::uint16_t));
+    if (phase_ == phase::open)
+        if (const auto what = out_.next())
+            return SP_OVERHEAD + what->contents.size() + (what->total != 0 ? SP_SLICE_SIZE : 0);
+    if ((due_ & due_ack) != 0)
+        return SP_OVERHEAD + (in_.needs_wide() ? record_space(receiver::wide_bytes) : 0);
+    return 0;
+}
+
+std::size_t connection::transmit(std::span<std::byte> room, instant now) noexcept
 {
     const auto take = [this](due what) {
         const bool was_due = (due_ & what) != 0;
         due_ &= static_cast<std::uint8_t>(~what);
         return was_due;
     };
+    if ((due_ & (due_probe | due_init | due_accept)) != 0)
+        asked_at_ = now;
     if (take(due_probe))
         return write_probe(room);
     if (take(due_init))
@@ -463,8 +574,11 @@ std::size_t connection::transmit(std::span<std::byte> room) noexcept
         return write_accept(room);
     if (take(due_disconnect))
         return write_disconnect(room);
+    if (phase_ == phase::open)
+        if (const auto what = out_.next())
+            return write_data(room, *what, now);
     if (take(due_ack))
-        return write_ack(room);
+        return write_ack(room, now);
     return 0;
 }
 

@@ -87,16 +87,28 @@ std::optional<record> record_reader::next() noexcept
     if (rest_.size() < SP_RECORD_SIZE)
         return std::nullopt;
     const auto head = read<sp_record>(rest_);
+    record found{.flags = head.flags, .code = head.code, .payload = {}};
+    if ((head.flags & ~SP_RECORD_FLAGS_KNOWN) != 0 ||
+        found.control() != (head.code != SP_CODE_NONE) ||
+        (found.control() && (found.first() || found.last())))
+        return std::nullopt;
+    const bool part = !found.control() && !(found.first() && found.last());
+    const std::size_t front = SP_RECORD_SIZE + (part ? SP_PART_SIZE : 0);
     const std::size_t length = be16(head.length);
-    const std::size_t space = record_space(length);
-    if (space > rest_.size() || (head.flags & ~SP_RECORD_FLAGS_KNOWN) != 0)
+    const std::size_t space = front + ((length + 3) & ~std::size_t{3});
+    if (space > rest_.size())
         return std::nullopt;
-    if (((head.flags & SP_RECORD_CTRL) != 0) == (head.code == SP_CODE_NONE))
-        return std::nullopt;
-    const auto padding = rest_.subspan(SP_RECORD_SIZE + length, space - SP_RECORD_SIZE - length);
+    if (part) {
+        const auto place = read<sp_part>(rest_.subspan(SP_RECORD_SIZE));
+        found.message = be32(place.message);
+        found.at = be32(place.at);
+        if (length == 0) // a part brings something, or the message would never be complete
+            return std::nullopt;
+    }
+    const auto padding = rest_.subspan(front + length, space - front - length);
     if (!std::ranges::all_of(padding, [](std::byte b) { return b == std::byte{0}; }))
         return std::nullopt;
-    const record found{head.flags, head.code, rest_.subspan(SP_RECORD_SIZE, length)};
+    found.payload = rest_.subspan(front, length);
     rest_ = rest_.subspan(space);
     bad_ = false;
     return found;

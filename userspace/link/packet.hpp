@@ -54,24 +54,36 @@ template <class T>
     return value;
 }
 
-// A record of a packet: its four bytes in host order, and its payload.
+// A record of a packet: what stands in front of it in host order, and its payload.
 struct record {
     std::uint8_t flags;
     std::uint8_t code;
     std::span<const std::byte> payload;
+    std::uint32_t message = 0; // of a part: number of its message
+    std::uint32_t at = 0;      // of a part: bytes of the whole (FIRST), or before this part
+
+    [[nodiscard]] bool control() const noexcept { return (flags & SP_RECORD_CTRL) != 0; }
+    [[nodiscard]] bool first() const noexcept { return (flags & SP_RECORD_FIRST) != 0; }
+    [[nodiscard]] bool last() const noexcept { return (flags & SP_RECORD_LAST) != 0; }
 };
+
+// What stands between header and trailer.
+[[nodiscard]] inline std::span<const std::byte>
+contents_of(std::span<const std::byte> packet) noexcept
+{
+    return packet.subspan(SP_HEADER_SIZE, packet.size() - SP_OVERHEAD);
+}
 
 // Walks the records between header and trailer. A malformed rest ends the walk and makes bad()
 // true: records must fill the space exactly, with zero padding to four bytes.
 class record_reader {
 public:
-    explicit record_reader(std::span<const std::byte> packet) noexcept
-        : rest_(packet.subspan(SP_HEADER_SIZE, packet.size() - SP_OVERHEAD))
-    {
-    }
+    // Of the contents of a packet, or of what is left of them.
+    explicit record_reader(std::span<const std::byte> contents) noexcept : rest_(contents) {}
 
     [[nodiscard]] std::optional<record> next() noexcept;
     [[nodiscard]] bool bad() const noexcept { return bad_; }
+    [[nodiscard]] std::size_t left() const noexcept { return rest_.size(); } // bytes not walked yet
 
 private:
     std::span<const std::byte> rest_;
@@ -92,8 +104,8 @@ private:
                : (packet_max - SP_OVERHEAD - SP_RECORD_SIZE) & ~std::size_t{3};
 }
 
-// Writes one record at the front of `room`, which must hold record_space(head + body). Returns the
-// bytes taken.
+// Writes one record that is whole or for the link at the front of `room`, which must hold
+// record_space(head + body). Returns the bytes taken.
 std::size_t write_record(std::span<std::byte> room, std::uint8_t flags, std::uint8_t code,
                          std::span<const std::byte> head, std::span<const std::byte> body) noexcept;
 

@@ -80,6 +80,11 @@ public:
         return kernel_.next_failure();
     }
     [[nodiscard]] std::size_t packet_max(route_id id) const noexcept;
+    // Frames of one queue: all peers may send to the same.
+    [[nodiscard]] std::size_t rx_packets() const noexcept
+    {
+        return queues_.empty() ? 0 : queues_.front().rx_frames();
+    }
     [[nodiscard]] std::string_view name(route_id id) const noexcept;
     [[nodiscard]] bool certain() const noexcept { return false; }
     // Tells of packets in the rings only while armed, as it is after open(). The kernel pays for an

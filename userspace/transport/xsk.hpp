@@ -130,6 +130,7 @@ public:
     [[nodiscard]] bool lost_device() const noexcept;
 
     // For tests: no frame may ever be lost.
+    [[nodiscard]] std::uint32_t rx_frames() const noexcept { return memory_.shape().rx_frames; }
     [[nodiscard]] std::uint32_t free_tx_frames() const noexcept
     {
         return free_count_ + (reserved_ != no_frame);

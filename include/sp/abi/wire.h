@@ -66,7 +66,8 @@ enum sp_reason {
     SP_REASON_PROTOCOL_ERROR = 9,
     SP_REASON_SHUTTING_DOWN = 10,
     SP_REASON_LIMIT = 11,
-    SP_REASON_LOST = 12,  /* a packet is missing and this version does not send again */
+    SP_REASON_LOST =
+        12, /* a packet is missing and was not sent again: a peer of the first release */
     SP_REASON_DEAD = 13,  /* nothing was heard for peer_timeout */
     SP_REASON_STALE = 14, /* the peer has restarted */
 };
@@ -98,6 +99,19 @@ struct sp_record {
     __u8 code;
 } SP_PACKED;
 
+/* Follows sp_record when not both FIRST and LAST are set: a part of a message that is split. */
+struct sp_part {
+    __be32 message; /* number of the message on this pipe and direction: FIRST records from 0 */
+    __be32 at;      /* FIRST: bytes of the whole message; else: bytes that came before */
+} SP_PACKED;
+
+/* Follows the header of SP_PART: a slice of the contents of one DATA packet that has become too
+ * long for the path. */
+struct sp_slice {
+    __be16 offset; /* in those contents; a multiple of 4, as is the length but for the last slice */
+    __be16 total;  /* bytes of those contents */
+} SP_PACKED;
+
 enum sp_record_flag {
     SP_RECORD_FIRST = 1,
     SP_RECORD_LAST = 2,
@@ -127,7 +141,7 @@ struct sp_identity {
 struct sp_params {
     __be32 message_max;
     __be16 packet_max;
-    __be16 zero;
+    __be16 records_max; /* messages that one packet to the sender of this may hold; 0: any number */
     __be64 zeros;
     __u8 reset_token[16]; /* reserved */
 } SP_PACKED;
@@ -190,11 +204,15 @@ struct sp_reset { /* overlays seq, ack, sack and limit of the header */
 #define SP_TRAILER_SIZE 16
 #define SP_OVERHEAD 56 /* header and trailer: the smallest packet */
 #define SP_RECORD_SIZE 4
+#define SP_PART_SIZE 8
+#define SP_SLICE_SIZE 4
 #define SP_PROBE_SIZE_MIN 160
 
 static_assert(sizeof(struct sp_header) == SP_HEADER_SIZE, "the header is 40 bytes");
 static_assert(sizeof(struct sp_trailer) == SP_TRAILER_SIZE, "the trailer is 16 bytes");
 static_assert(sizeof(struct sp_record) == SP_RECORD_SIZE, "a whole record has 4 bytes in front");
+static_assert(sizeof(struct sp_part) == SP_PART_SIZE, "a part has 12 bytes in front");
+static_assert(sizeof(struct sp_slice) == SP_SLICE_SIZE, "a slice says where it belongs");
 static_assert(sizeof(struct sp_identity) == 40, "bytes 40 to 79");
 static_assert(sizeof(struct sp_params) == 32, "params are 32 bytes");
 static_assert(sizeof(struct sp_probe) == SP_PROBE_SIZE_MIN, "PROBE is at least 160 bytes");
