@@ -3,6 +3,7 @@
 
 #include "userspace/invariant.hpp"
 #include "userspace/link/packet.hpp"
+#include "userspace/link/stranger.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -182,7 +183,7 @@ arrival connection::on_refuse(std::span<const std::byte> packet) noexcept
     for (const auto *c = std::begin(refusal.text); c != text_end;
          ++c) // it will be shown: printable ASCII only
         refusal_text_[refusal_length_++] = *c >= 0x20 && *c < 0x7f ? static_cast<char>(*c) : '?';
-    end(static_cast<sp_reason>(be16(refusal.reason)));
+    end(reason_of(be16(refusal.reason)));
     return arrival::nothing;
 }
 
@@ -265,7 +266,7 @@ arrival connection::on_disconnect(std::span<const std::byte> packet) noexcept
     record_reader records(contents_of(packet));
     while (auto r = records.next())
         if (r->code == SP_CODE_REASON && r->payload.size() >= 2)
-            why = static_cast<sp_reason>(be16(read<std::uint16_t>(r->payload)));
+            why = reason_of(be16(read<std::uint16_t>(r->payload)));
     closed_by_peer_ = true;
     end(why);
     return arrival::nothing;

@@ -62,6 +62,11 @@ sp_reset make_reset(const sp_header &question) noexcept
     return sealed(answer);
 }
 
+sp_reason reason_of(std::uint16_t wire) noexcept
+{
+    return wire <= SP_REASON_STALE ? static_cast<sp_reason>(wire) : SP_REASON_NONE;
+}
+
 std::string_view describe(sp_reason why) noexcept
 {
     switch (why) {

@@ -23,6 +23,10 @@ namespace sp::link {
 
 [[nodiscard]] sp_reset make_reset(const sp_header &question) noexcept;
 
+// A reason as it came. One that this version does not know is none: no value of the type may lie
+// beyond its names.
+[[nodiscard]] sp_reason reason_of(std::uint16_t wire) noexcept;
+
 // A reason in words, for REFUSE and for messages.
 [[nodiscard]] std::string_view describe(sp_reason why) noexcept;
 
