@@ -145,6 +145,8 @@ TEST(url, is_refused_with_a_cause_and_a_cure)
         {"ip://fd00::2:7000", 2001, "needs brackets", "ip://[ADDRESS]:PORT"},
         {"ip://:7000", 2001, "no host", "0.0.0.0"},
         {"ip://[]:7000", 2001, "no host", "0.0.0.0"},
+        {"ip://[[fd00::2]:7000", 2001, "a bracket inside the host", "ip://[ADDRESS]:PORT"},
+        {"tcp://a]b:80", 2001, "a bracket inside the host", "tcp://[ADDRESS]:PORT"},
         {"ip://a:", 2001, "is not a port", "ip://HOST:PORT"},
         {"ip://a:x", 2001, "\"x\" is not a port", "ip://HOST:PORT"},
         {"ip://a:-1", 2001, "is not a port", "ip://HOST:PORT"},

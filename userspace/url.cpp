@@ -117,6 +117,8 @@ result<url> parse_host(url u, std::string_view name, std::string_view rest, std:
         host = host.substr(1, host.size() - 2);
     else if (host.contains(':'))
         return bad("an IPv6 address needs brackets: " + quoted(text), "", form("[ADDRESS]:PORT"));
+    if (host.find_first_of("[]") != std::string_view::npos)
+        return bad("a bracket inside the host of " + quoted(text), "", form("[ADDRESS]:PORT"));
     if (host.empty())
         return bad("no host in " + quoted(text), "",
                    form("0.0.0.0:PORT to listen on every address"));
