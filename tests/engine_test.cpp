@@ -345,6 +345,29 @@ TEST_F(engines, answer_every_request_once_although_packets_are_lost_doubled_and_
     end(b, rep);
 }
 
+TEST_F(engines, a_request_that_waited_for_its_first_peer_is_sent_again_in_time)
+{
+    auto &a = add(1);
+    auto &b = add(2);
+    const auto req = a.req({.resend_time = 1s}), rep = b.rep();
+    const auto c = ask(a, req, "early");
+    a.dial(req, 2, now);
+    settle();
+    auto taken = b.engine.with<rep_machine>(rep, now,
+                                            [](auto &m, auto &out) { return m.take(out); });
+    ASSERT_TRUE(taken);
+    b.engine.pool().release(taken->frame);
+    b.engine.with<rep_machine>(rep, now, [&](auto &m, auto &out) {
+        m.abandon(taken->ticket, out); // nobody will answer this one
+        return true;
+    });
+    pass(1100ms);
+    EXPECT_EQ(a.engine.stats()[sp::stat::socket_resends], 1u);
+    EXPECT_EQ(echo(b, rep), 1);
+    settle();
+    EXPECT_EQ(answer(a, req, c), "early");
+}
+
 TEST_F(engines, a_restarted_peer_is_noticed_long_before_the_keep_alive)
 {
     auto &a = add(1);

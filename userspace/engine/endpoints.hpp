@@ -40,6 +40,7 @@ engine<Transport, Streams>::open(protocol::role role, const socket_options &opti
     auto *s = sockets_.add(id);
     if (!s)
         return std::nullopt;
+    s->id = id;
     s->machine.template emplace<Machine>(std::forward<Args>(args)...);
     s->role = role;
     s->options = options;
@@ -405,14 +406,14 @@ void engine<Transport, Streams>::schedule(endpoint_id id, endpoint &e)
 }
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::schedule(socket_id id, socket &s)
+void engine<Transport, Streams>::schedule(socket &s)
 {
     instant at = instant::max();
     visit(s, [&](auto &machine) { at = machine.next_deadline(); });
     if (at >= s.scheduled)
         return;
     s.scheduled = at;
-    timers_.add({at, timer_kind::socket, static_cast<std::uint32_t>(id)});
+    timers_.add({at, timer_kind::socket, static_cast<std::uint32_t>(s.id)});
 }
 
 // ---- the turn ----
@@ -465,7 +466,6 @@ void engine<Transport, Streams>::run_timers(instant now)
             visit(*s, [&](auto &machine) { machine.on_deadline(now); });
             settle(*s, now);
             settle_touched(now);
-            schedule(id, *s);
         }
     }
 }

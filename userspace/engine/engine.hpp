@@ -268,7 +268,7 @@ private:
     [[nodiscard]] static dial_failure stream_failure_of(const pipe &p);
     void on_link_deadline(pipe &p, instant now);
     void run_timers(instant now);
-    void schedule(socket_id id, socket &s);
+    void schedule(socket &s);
 
     template <class F>
     static void visit(socket &s, F &&f);

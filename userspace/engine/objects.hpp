@@ -247,6 +247,7 @@ struct happening {
 inline constexpr std::size_t happenings_max = 1024; // kept for a socket; the oldest goes
 
 struct socket {
+    socket_id id{};
     any_machine machine;
     protocol::role role{};
     counters books; // what happened on this socket; its places are socket, pipe and listener

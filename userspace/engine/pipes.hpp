@@ -552,7 +552,7 @@ void engine<Transport, Streams>::settle(socket &s, instant now)
             continue;
         visit(s, [&](auto &machine) { machine.pump(now, out_); });
         if (out_.empty())
-            return;
+            return schedule(s); // a pipe that came may have set a timer: of a request that waited
     }
 }
 
@@ -563,7 +563,6 @@ auto engine<Transport, Streams>::with(socket_id id, instant now, F &&f)
     auto &s = *sockets_.find(id);
     auto value = f(std::get<Machine>(s.machine), out_);
     settle(s, now);
-    schedule(id, s);
     return value;
 }
 
