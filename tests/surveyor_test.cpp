@@ -266,6 +266,19 @@ TEST(surveyor, an_answer_to_a_survey_that_is_over_is_late)
     EXPECT_FALSE(a.machine.waiting(c));
 }
 
+// Our loop stood still: the answer is handed over before the timer of the end has run.
+TEST(surveyor, an_answer_that_comes_after_the_end_is_late_though_nobody_noticed_the_end)
+{
+    asker a;
+    const auto pipe = a.peer();
+    const auto c = a.context();
+    a.survey(c);
+    a.now += 1s;
+    a.answer(pipe, a.id());
+    EXPECT_EQ(a.count(stat::socket_late, pipe), 1);
+    EXPECT_FALSE(a.machine.waiting(c));
+}
+
 TEST(surveyor, a_second_answer_is_delivered_too)
 {
     asker a;

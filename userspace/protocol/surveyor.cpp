@@ -154,7 +154,7 @@ surveyor_machine::respondent *surveyor_machine::find(context &c, pipe_id pipe) n
 }
 
 void surveyor_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload,
-                                  instant, effects &out)
+                                  instant now, effects &out)
 {
     const auto refuse = [&](stat why) { answers_.refuse(pipe, frame, why, out); };
     if (payload.size() < id_bytes) {
@@ -169,6 +169,9 @@ void surveyor_machine::on_message(pipe_id pipe, frame_id frame, std::span<const 
     if (found == ids_.end())
         return refuse(was_ours(id) ? stat::socket_late : stat::socket_unknown_id);
     auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
+    // Packets are looked at before timers, and our loop may have stood still meanwhile.
+    if (now >= ends_[static_cast<std::size_t>(found - ids_.begin())])
+        return refuse(stat::socket_late);
     auto *r = find(c, pipe);
     if (!r || r->where == stance::missed)
         return refuse(stat::socket_foreign_reply);
