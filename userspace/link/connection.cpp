@@ -42,7 +42,8 @@ constexpr auto stall = 10ms;
 } // namespace
 
 connection::connection(const connection_config &config) noexcept
-    : config_(config), out_(config.first_seq), in_(config.first_seq, config.window)
+    : config_(config), out_(config.first_seq), in_(config.first_seq, config.window),
+      told_(config.first_seq)
 {
     SP_INVARIANT(config.packet_max >= sizeof(sp_init));
     granted_ = in_.limit();
@@ -108,8 +109,12 @@ arrival connection::on_packet(std::span<const std::byte> packet, instant now) no
         due_ |= due_ack;
     if (header.type != SP_ACK)
         return on_data(header, packet, now);
-    if (before(in_.expected(), be32(header.seq)))
-        due_ |= due_ack; // the tail of what the peer sent has not come: it must know
+    // The tail of what the peer sent has not come, and it must know. Once: our answer is such an ACK
+    // too when something of ours is missing there, and would be answered without end.
+    if (const auto seq = be32(header.seq); before(in_.expected(), seq) && before(told_, seq)) {
+        told_ = seq;
+        due_ |= due_ack;
+    }
     return arrival::nothing;
 }
 
@@ -338,8 +343,10 @@ void connection::on_deadline(instant now) noexcept
         ask_at_ += late;
         silence_at_ += late;
     }
-    if (now >= ack_at_)
+    if (now >= ack_at_) { // it may have to wait for room in the transport; this timer is done
         due_ |= due_ack;
+        ack_at_ = instant::max();
+    }
     if (now >= silence_at_) {
         close(suspect_ ? SP_REASON_STALE : SP_REASON_DEAD);
         return;

@@ -221,6 +221,7 @@ private:
     std::uint32_t granted_ = 0;    // the credit that our last packet told the peer of
     std::uint32_t unanswered_ = 0; // data packets since our last packet
     std::uint32_t early_ = 0;      // for take_counts()
+    std::uint32_t told_;           // the peer's seq up to which we said that something is missing
 
     instant retry_at_ = instant::max(); // handshake
     instant asked_at_{};                // the latest handshake packet of ours
