@@ -73,6 +73,7 @@ TEST_F(bus_member, does_not_hear_itself)
 {
     auto a = member("a", {});
     auto b = member("b", {"a"});
+    must(a.wait_peers(1, patience));
     must(a.send("from a"));
     must(b.send("mark"));
     EXPECT_EQ(heard_until_marks(a, 1), texts{});

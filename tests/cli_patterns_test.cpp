@@ -415,7 +415,7 @@ TEST_F(cli_patterns, a_publication_says_what_was_dropped_and_why)
 {
     program sender(sp_with({"pub", url, "-"}), {}, std::string(70000, 'x'));
     ASSERT_TRUE(sender.says("listening at"));
-    program subscriber(sp_with({"sub", url}));
+    program subscriber(sp_with({"sub", url, "--set", "message_max=60000"}));
     const auto sent = sender.wait();
     EXPECT_EQ(sent.status, 0) << "sending to many never fails for one of them";
     EXPECT_TRUE(sent.err.contains("dropped: ")) << sent.err;

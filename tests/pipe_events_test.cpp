@@ -71,9 +71,12 @@ TEST_F(pipe_events, tell_who_was_refused_and_why)
 TEST_F(pipe_events, keep_the_latest_and_count_the_others)
 {
     auto rep = listening();
-    while (rep.statistics()[stat::socket_events] < 10)
+    std::uint64_t came = 0;
+    for (; rep.statistics()[stat::socket_events] < 10; ++came)
         (void)dialed(); // comes and goes
-    until([&] { return rep.peers() == 0; });
+    until([&] {
+        return rep.statistics()[stat::pipe_opened] == came && rep.peers() == 0;
+    });
     std::size_t kept = 0;
     auto last = kind::refused;
     while (auto event = rep.next_event(0s)) {

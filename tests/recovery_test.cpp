@@ -567,22 +567,32 @@ TEST(congestion, costs_nothing_on_an_idle_path_and_gives_way_to_a_standing_queue
     congestion path;
     instant now{1h};
     for (int i = 0; i < 1000; ++i) {
-        rtt.sample(20us);
+        rtt.sample(20us, now);
         path.on_ack(rtt, 20us, now += 20us);
     }
     EXPECT_EQ(path.window(), congestion::window_max);
     for (int i = 0; i < 50; ++i) { // wake-ups of a sleeping reader are no queue
-        rtt.sample(i % 2 == 0 ? 20us : 400us);
+        rtt.sample(i % 2 == 0 ? 20us : 400us, now);
         path.on_ack(rtt, i % 2 == 0 ? 20us : 400us, now += 400us);
     }
     EXPECT_EQ(path.window(), congestion::window_max);
     for (int i = 0; i < 100; ++i) {
-        rtt.sample(5ms);
+        rtt.sample(5ms, now);
         path.on_ack(rtt, 5ms, now += 5ms);
     }
     EXPECT_LE(path.window(), 4u);
+    for (int i = 0; i < 10'000; ++i) { // it was no queue: the path has become longer
+        rtt.sample(5ms, now);
+        path.on_ack(rtt, 5ms, now += 5ms);
+    }
+    EXPECT_EQ(path.window(), congestion::window_max);
+    for (int i = 0; i < 100; ++i) {
+        rtt.sample(15ms, now);
+        path.on_ack(rtt, 15ms, now += 15ms);
+    }
+    EXPECT_LE(path.window(), 16u);
     for (int i = 0; i < 400; ++i) {
-        rtt.sample(30us);
+        rtt.sample(30us, now);
         path.on_ack(rtt, 30us, now += 5ms);
     }
     EXPECT_EQ(path.window(), congestion::window_max);

@@ -180,7 +180,7 @@ TEST_F(call, to_send_throws_an_unread_answer_away)
 
 TEST_F(call, to_send_that_is_refused_leaves_the_request_before_untouched)
 {
-    auto rep = listening({.message_max = 1000});
+    auto rep = listening({.message_max = 1000, .credit_messages = 64});
     auto req = dialed();
     std::vector<sp::req_context> contexts;
     do

@@ -71,7 +71,7 @@ TEST_F(endpoint, dialed_with_a_wait_says_that_nobody_listens_and_stops_trying)
     // it at once.
     auto rep = listening();
     auto other = on_one_host::dialed();
-    EXPECT_EQ(rep.peers(), 1u);
+    must(rep.wait_peers(1, patience));
     EXPECT_EQ(req.wait_peers(1, 50ms).error(), errc::timed_out);
     EXPECT_EQ(rep.peers(), 1u);
 }

@@ -6,6 +6,7 @@
 #include "sp/abi/names.hpp"
 #include "sp/abi/wire.h"
 #include "userspace/link/packet.hpp"
+#include "userspace/link/receiver.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -167,6 +168,7 @@ const std::map<std::string, std::size_t> sizes{
     {"sp_trailer", sizeof(sp_trailer)}, {"sp_identity", sizeof(sp_identity)},
     {"sp_params", sizeof(sp_params)},   {"sp_probe", sizeof(sp_probe)},
     {"sp_cookie", sizeof(sp_cookie)},   {"sp_init", sizeof(sp_init)},
+    {"sp_part", sizeof(sp_part)},       {"sp_slice", sizeof(sp_slice)},
     {"sp_accept", sizeof(sp_accept)},   {"sp_refuse", sizeof(sp_refuse)},
     {"sp_reset", sizeof(sp_reset)}};
 
@@ -217,13 +219,17 @@ TEST(wire_document, lists_exactly_the_types_that_the_parser_takes)
     EXPECT_EQ(rows[SP_REFUSE - 1][2], std::to_string(sizeof(sp_refuse)));
     EXPECT_EQ(rows[SP_RESET - 1][2], std::to_string(sizeof(sp_reset)));
     EXPECT_EQ(rows[SP_DATA - 1][2], std::to_string(SP_OVERHEAD) + " + records");
-    EXPECT_EQ(rows[SP_ACK - 1][2], std::to_string(SP_OVERHEAD));
+    EXPECT_EQ(rows[SP_ACK - 1][2],
+              std::to_string(SP_OVERHEAD) + " or " +
+                  std::to_string(SP_OVERHEAD + link::record_space(link::receiver::wide_bytes)));
+    EXPECT_EQ(rows[SP_PART - 1][2],
+              std::to_string(SP_OVERHEAD + SP_SLICE_SIZE) + " + slice");
     EXPECT_EQ(rows[SP_DISCONNECT - 1][2], std::to_string(SP_OVERHEAD + link::record_space(2)));
 }
 
 TEST(wire_document, lists_every_reason)
 {
-    const auto rows = table("Front of a record", "Number");
+    const auto rows = table("Records for the link", "Number");
     ASSERT_EQ(rows.size(), static_cast<std::size_t>(SP_REASON_STALE));
     for (std::size_t i = 0; i < rows.size(); ++i)
         EXPECT_EQ(rows[i][0], std::to_string(i + 1));

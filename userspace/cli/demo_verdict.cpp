@@ -47,12 +47,13 @@ std::unexpected<error> not_by_xdp(std::string why)
                                            std::move(why), "sp doctor, and please report it"));
 }
 
-// Every message is a packet at least, and the kernel saw none.
-result<void> look_at(const xdp_proof &proof, std::uint64_t messages)
+// Of lone messages each is a packet at least; of those that pile up many share one, and each was
+// asked which way it came. The kernel saw none.
+result<void> look_at(const xdp_proof &proof, std::uint64_t packets)
 {
-    if (proof.counted[SP_XDP_steered] < messages)
-        return not_by_xdp(fmt::format("the program steered {} packets of {} messages",
-                                      proof.counted[SP_XDP_steered], messages));
+    if (proof.counted[SP_XDP_steered] < packets)
+        return not_by_xdp(fmt::format("the program steered {} packets, and there were at least {}",
+                                      proof.counted[SP_XDP_steered], packets));
     if (proof.unknown_protocols > 0)
         return not_by_xdp("the kernel's IP layer saw packets of a protocol it does not know");
     return {};
@@ -133,7 +134,7 @@ result<void> judge(const story &run)
                 return by_xdp;
     }
     for (unsigned side = 0; side < 2; ++side)
-        if (auto by_xdp = look_at(run.use_proof[side], run.uses.received_by(side)); !by_xdp)
+        if (auto by_xdp = look_at(run.use_proof[side], run.uses.received_by(side) > 0); !by_xdp)
             return by_xdp;
     return run.uses.judge();
 }

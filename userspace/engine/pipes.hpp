@@ -368,7 +368,7 @@ void engine<Transport, Streams>::push_out(instant now)
         if (auto *p = pipes_.find(emitting_[i])) {
             p->emitting = false;
             transmit(emitting_[i], *p, now);
-            touch(emitting_[i], *p); // its deadlines are others now
+            schedule(emitting_[i], *p); // its deadlines are others now
         }
     emitting_.clear();
 }

@@ -205,7 +205,7 @@ void connection::confirm(instant now) noexcept
 void connection::sample_handshake(instant now) noexcept
 {
     if (attempt_ == 0 && asked_at_ != instant{})
-        out_.on_round_trip(now - asked_at_);
+        out_.on_round_trip(now - asked_at_, now);
 }
 
 // Acknowledgement and credit are absolute: late or doubled packets do no harm. False: the peer

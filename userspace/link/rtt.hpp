@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// How long an answer takes: smoothed round trip, its variation and the shortest one seen
-// (RFC 6298), and from them how long to wait before asking and before sending again. Samples come
+// How long an answer takes: smoothed round trip, its variation (RFC 6298) and the shortest one of
+// late, and from them how long to wait before asking and before sending again. Samples come
 // only from packets that were sent once (Karn's rule); the caller sees to that.
 #pragma once
 
@@ -13,6 +13,7 @@ namespace sp::link {
 class round_trip {
 public:
     using duration = std::chrono::nanoseconds;
+    using instant = std::chrono::steady_clock::time_point;
 
     // A receiver that computes hands its acknowledgements to a helper thread, which takes over
     // after a millisecond and may wait for a scheduler slice of 4 ms: below 10 ms a time-out would
@@ -23,9 +24,17 @@ public:
     static constexpr duration timeout_first = std::chrono::milliseconds(20); // nothing measured yet
     static constexpr duration question_min = std::chrono::milliseconds(1);
 
-    void sample(duration d) noexcept
+    // The shortest is that of the last 10 to 20 s: a path may become longer for good.
+    static constexpr duration memory = std::chrono::seconds(10);
+
+    void sample(duration d, instant now) noexcept
     {
         d = std::max(d, duration(1));
+        if (now >= forgets_at_) {
+            shortest_before_ = shortest_;
+            shortest_ = duration::max();
+            forgets_at_ = now + memory;
+        }
         shortest_ = std::min(shortest_, d);
         if (smoothed_ == duration(0)) {
             smoothed_ = d;
@@ -40,7 +49,10 @@ public:
     [[nodiscard]] bool known() const noexcept { return smoothed_ != duration(0); }
     [[nodiscard]] duration smoothed() const noexcept { return smoothed_; }
     // 0 while nothing is known.
-    [[nodiscard]] duration shortest() const noexcept { return known() ? shortest_ : duration(0); }
+    [[nodiscard]] duration shortest() const noexcept
+    {
+        return known() ? std::min(shortest_, shortest_before_) : duration(0);
+    }
 
     // Before a packet that others have overtaken counts as lost.
     [[nodiscard]] duration overtaken() const noexcept
@@ -63,7 +75,8 @@ public:
 private:
     duration smoothed_{0};
     duration variation_{0};
-    duration shortest_ = duration::max();
+    duration shortest_ = duration::max(), shortest_before_ = duration::max();
+    instant forgets_at_{};
 };
 
 } // namespace sp::link

@@ -328,7 +328,7 @@ void sender::on_delivered(entry &e, instant now) noexcept
 void sender::on_progress(instant now) noexcept
 {
     if (sample_) {
-        rtt_.sample(*sample_);
+        rtt_.sample(*sample_, now);
         congestion_.on_ack(rtt_, *std::exchange(sample_, std::nullopt), now);
     }
     questions_ = timeouts_ = 0;

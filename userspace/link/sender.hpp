@@ -74,7 +74,7 @@ public:
     // False: the peer confirms what was never sent.
     [[nodiscard]] bool on_feedback(const feedback &f, instant now) noexcept;
     // An answer took so long, and was one to something sent once.
-    void on_round_trip(std::chrono::nanoseconds d) noexcept { rtt_.sample(d); }
+    void on_round_trip(std::chrono::nanoseconds d, instant now) noexcept { rtt_.sample(d, now); }
 
     // ---- time
     // True: a question should go out.
