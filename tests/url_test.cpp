@@ -50,6 +50,19 @@ TEST(ip_url, is_read_with_host_port_and_keys)
         EXPECT_EQ(u->port, c.port) << c.text;
         EXPECT_EQ(u->io, c.io) << c.text;
         EXPECT_EQ(u->interface, c.interface) << c.text;
+        EXPECT_FALSE(u->encapsulated) << c.text;
+    }
+}
+
+TEST(ip_url, asks_for_encapsulation_in_any_place)
+{
+    for (const char *keys :
+         {"encap=udp", "io=kernel&encap=udp", "encap=udp&io=kernel", "encap=udp&encap=udp"}) {
+        const auto u = parse_url(std::string("ip://[fd00::2]:7000?") + keys);
+        ASSERT_TRUE(u) << keys;
+        EXPECT_TRUE(u->encapsulated) << keys;
+        EXPECT_EQ(u->host, "fd00::2");
+        EXPECT_EQ(u->port, 7000);
     }
 }
 
@@ -163,7 +176,8 @@ TEST(url, is_refused_with_a_cause_and_a_cure)
         {"ip://a:1?if=", 2001, "1 to 15 characters", ""},
         {"ip://a:1?if=sixteen-letters!", 2001, "1 to 15 characters", ""},
         {"ip://a:1?encap=tcp", 2001, "unknown value of encap \"tcp\"", "udp"},
-        {"ip://a:1?encap=udp", 2025, "encap=udp", "leave it out"},
+        {"ip://a:1?encap", 2001, "unknown value of encap \"\"", "udp"},
+        {"ip://a:1?encap=", 2001, "unknown value of encap \"\"", "udp"},
     };
     for (const auto &c : cases) {
         const auto u = parse_url(c.text);

@@ -201,12 +201,26 @@ std::string socket_core::cause_of(const own_endpoint &e, const core::dial_failur
                    : f.text;
     if (e.url.starts_with("unixgram:"))
         return refused ? "the path is missing, or its owner is gone" : "";
+    const bool encapsulated = e.where.peer.port != 0;
+    const auto carried = encapsulated
+                             ? "UDP port " + std::to_string(node_->options().udp_port)
+                             : "IP protocol " + std::to_string(node_->options().ip_protocol);
     if (!refused)
-        return "the host is down, nothing listens there, or something drops IP protocol " +
-               std::to_string(node_->options().ip_protocol);
-    return f.reason == SP_REASON_NO_LISTENER
-               ? "the host answered that nobody serves this port"
-               : "the host answered that it knows nothing of this protocol: no sp runs there";
+        return "the host is down, nothing listens there, or something drops " + carried;
+    if (f.reason == SP_REASON_NO_LISTENER)
+        return "the host answered that nobody serves this port";
+    return "the host refuses " + carried + ": no sp runs there" +
+           (encapsulated ? ", or none that listens with encap=udp" : "");
+}
+
+// What may help a dialer whose question stayed unanswered.
+std::string socket_core::cure_of(const own_endpoint &e)
+{
+    if (!e.url.starts_with("ip:"))
+        return {};
+    return e.where.peer.port != 0
+               ? "see that firewalls let that port pass both ways; without encap=udp it may pass"
+               : "start the listener; where that protocol is dropped: encap=udp, at both ends";
 }
 
 error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) const
@@ -230,7 +244,7 @@ error socket_core::error_of(const own_endpoint &e, const core::dial_failure &f) 
                                "its path may not be written by this user",
                                "the listener's ipc_mode decides who may come");
     case errc::timed_out:
-        return error::numbered(2011, "no answer from " + at, cause_of(e, f));
+        return error::numbered(2011, "no answer from " + at, cause_of(e, f), cure_of(e));
     case errc::unreachable:
         return error::numbered(1023, "no way to " + at);
     default:

@@ -102,6 +102,7 @@ private:
     void name_endpoint(sp::pipe_info &info, core::endpoint_id endpoint);
     [[nodiscard]] std::uint64_t on_its_way(); // queued here, or not confirmed by a peer
     [[nodiscard]] std::string cause_of(const own_endpoint &e, const core::dial_failure &f) const;
+    [[nodiscard]] static std::string cure_of(const own_endpoint &e);
     [[nodiscard]] error error_of(const own_endpoint &e, const core::dial_failure &f) const;
     void forget_endpoint(endpoint_id id) noexcept;
 

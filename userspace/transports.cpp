@@ -23,6 +23,21 @@ std::string interface_name(unsigned ifindex)
     return ::if_indextoname(ifindex, name) ? name : "";
 }
 
+// An address that somebody else can dial.
+std::string shown(const url &u, const sp_address &address, std::uint16_t port)
+{
+    return "ip://" + text_of(address, port) + (u.encapsulated ? "?encap=udp" : "");
+}
+
+error not_read(const std::string &interface, std::uint16_t read, std::uint16_t wanted)
+{
+    return error::numbered(
+        1013, "the XDP program on " + interface + " does not steer what is behind UDP",
+        "it reads " + (read ? "UDP port " + std::to_string(read) : std::string("no UDP port")) +
+            ", this engine uses " + std::to_string(wanted),
+        "sp xdp load " + interface + " --replace --udp-port " + std::to_string(wanted));
+}
+
 transport::stream_address stream_address_of(const url &u)
 {
     using enum transport::stream_family;
@@ -80,8 +95,10 @@ result<transports::road *> transports::open_kernel()
     for (auto &r : roads_)
         if (r.what == scheme::ip && r.interface.empty())
             return &r;
-    auto opened = transport::rawip::open(
-        {.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd}, engine_->stats());
+    auto opened = transport::rawip::open({.protocol = options_->ip_protocol,
+                                          .netns_fd = options_->netns_fd,
+                                          .udp_port = options_->udp_port},
+                                         engine_->stats());
     if (!opened)
         return std::unexpected(opened.error());
     return add(carrier(std::move(*opened)), scheme::ip, "");
@@ -96,10 +113,13 @@ result<transports::road *> transports::open_xdp(const url &u, const std::string 
     if (!program && u.io == io_path::xdp && program.error() == errc::not_found) {
         xdp::load_options wanted;
         wanted.protocol = options_->ip_protocol;
+        wanted.udp_port = options_->udp_port;
         program = xdp::steering::attach(interface, wanted);
     }
     if (!program)
         return std::unexpected(program.error());
+    if (u.encapsulated && program->udp_port() != options_->udp_port)
+        return std::unexpected(not_read(interface, program->udp_port(), options_->udp_port));
     transport::xdp_options wanted;
     wanted.interface = interface;
     wanted.ifindex = program->ifindex();
@@ -108,7 +128,9 @@ result<transports::road *> transports::open_xdp(const url &u, const std::string 
                    .local_fd = program->local_fd()};
     wanted.frames = options_->frames;
     wanted.native = program->attached_mode() == xdp::mode::native;
-    wanted.kernel = {.protocol = options_->ip_protocol, .netns_fd = options_->netns_fd};
+    wanted.kernel = {.protocol = options_->ip_protocol,
+                     .netns_fd = options_->netns_fd,
+                     .udp_port = options_->udp_port};
     auto opened = transport::xdp::open(wanted, engine_->stats());
     if (!opened)
         return std::unexpected(opened.error());
@@ -128,6 +150,27 @@ result<transports::road *> transports::ip_road(const url &u, const std::string &
     if (fast || u.io == io_path::xdp)
         return fast;
     return open_kernel();
+}
+
+// A road that carries encapsulated packets too, if the address asks for them.
+result<transports::road *> transports::road_for(const url &u, const std::string &interface)
+{
+    auto r = ip_road(u, interface);
+    if (!r || !u.encapsulated)
+        return r;
+    if (auto open = on_ip(**r, [](auto &t) { return t.encapsulate(); }); !open) {
+        if ((*r)->users == 0)
+            close(**r);
+        return std::unexpected(open.error());
+    }
+    return r;
+}
+
+void transports::close(const road &r) noexcept
+{
+    waiter_->remove(engine_->transport_at(r.slot).wake_fd());
+    engine_->remove_transport(r.slot);
+    std::erase_if(roads_, [&](const road &each) { return &each == &r; });
 }
 
 result<place> transports::listen(const url &u, const transport::stream_options &options)
@@ -258,7 +301,7 @@ result<place> transports::listen_ip(const url &u)
         if (interface.empty() && !is_loopback(*address))
             interface = *owner;
     }
-    auto r = ip_road(u, interface);
+    auto r = road_for(u, interface);
     if (!r)
         return std::unexpected(r.error());
     std::uint16_t port = u.port;
@@ -275,7 +318,7 @@ result<place> transports::listen_ip(const url &u)
                  .slot = (*r)->slot,
                  .local_port = port,
                  .peer = {},
-                 .shown = "ip://" + text_of(*address, port)};
+                 .shown = shown(u, *address, port)};
 }
 
 result<place> transports::dial_ip(const url &u)
@@ -304,7 +347,7 @@ result<place> transports::dial_ip(const url &u)
         if (hop && !hop->local) // this host itself: packets never leave, XDP never sees them
             interface = interface_name(hop->oif);
     }
-    auto r = ip_road(u, interface);
+    auto r = road_for(u, interface);
     if (!r)
         return std::unexpected(r.error());
     if ((*r)->dialer_port == 0) {
@@ -314,11 +357,13 @@ result<place> transports::dial_ip(const url &u)
         (*r)->dialer_port = *chosen;
     }
     ++(*r)->users;
+    if (u.encapsulated)
+        address->port = SP_BE16(options_->udp_port);
     return place{.stream = {},
                  .slot = (*r)->slot,
                  .local_port = (*r)->dialer_port,
                  .peer = *address,
-                 .shown = "ip://" + text_of(*address, u.port)};
+                 .shown = shown(u, *address, u.port)};
 }
 
 void transports::leave(const place &p, bool listened) noexcept
@@ -330,11 +375,8 @@ void transports::leave(const place &p, bool listened) noexcept
         return;
     if (listened && r->what == scheme::ip)
         on_ip(*r, [&](auto &t) { t.remove_port(p.local_port); });
-    if (--r->users > 0)
-        return;
-    waiter_->remove(engine_->transport_at(r->slot).wake_fd());
-    engine_->remove_transport(r->slot);
-    std::erase_if(roads_, [&](const road &each) { return &each == r; });
+    if (--r->users == 0)
+        close(*r);
 }
 
 void transports::arm() noexcept

@@ -67,6 +67,8 @@ private:
     [[nodiscard]] result<place> dial_stream(const url &u, transport::stream_options options);
     [[nodiscard]] result<place> watch_streams(place_id made);
     [[nodiscard]] result<road *> ip_road(const url &u, const std::string &interface);
+    [[nodiscard]] result<road *> road_for(const url &u, const std::string &interface);
+    void close(const road &r) noexcept;
     [[nodiscard]] result<road *> open_xdp(const url &u, const std::string &interface);
     [[nodiscard]] result<road *> open_kernel();
     [[nodiscard]] result<road *> add(carrier c, scheme what, std::string interface);

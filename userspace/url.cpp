@@ -73,13 +73,12 @@ result<void> read_key(url &u, std::string_view key, std::string_view value)
         u.interface = value;
         return {};
     }
-    if (key == "encap" && value == "udp")
-        return std::unexpected(
-            error::numbered(2025, "encap=udp is not in this version",
-                            "the XDP program steers such packets, the link does not send them yet",
-                            "leave it out"));
-    if (key == "encap")
-        return unknown("value of encap", value, {"udp"});
+    if (key == "encap") {
+        if (value != "udp")
+            return unknown("value of encap", value, {"udp"});
+        u.encapsulated = true;
+        return {};
+    }
     return unknown("query key", key, {"io", "if", "encap"});
 }
 

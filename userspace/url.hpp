@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// URLs of endpoints: ip://HOST:PORT[?io=auto|xdp|kernel][&if=IFACE] and unixgram:///path for sp
-// itself, ipc:///path, abstract://name and tcp://HOST:PORT for NNG and its relatives. The address
-// says where; whether XDP speeds it up is the host's business. An unknown scheme or key is an error
-// that names the nearest one. Parsing only: no name is resolved and nothing is opened here.
+// URLs of endpoints: ip://HOST:PORT[?io=auto|xdp|kernel][&if=IFACE][&encap=udp] and
+// unixgram:///path for sp itself, ipc:///path, abstract://name and tcp://HOST:PORT for NNG and its
+// relatives. The address says where; whether XDP speeds it up is the host's business. An unknown
+// scheme or key is an error that names the nearest one. Parsing only: no name is resolved and
+// nothing is opened here.
 #pragma once
 
 #include "sp/error.hpp"
@@ -24,10 +25,11 @@ struct url {
     std::string host;
     std::uint16_t port = 0; // ip: sp's own service port; tcp: TCP's
     io_path io = io_path::automatic;
-    std::string interface; // ip: empty, or the only one to use
+    std::string interface;     // ip: empty, or the only one to use
+    bool encapsulated = false; // ip: encap=udp
 };
 
-// Errors: SP2001, always with a reason and what to write instead; not_supported for encap=udp.
+// Errors: SP2001, always with a reason and what to write instead.
 [[nodiscard]] result<url> parse_url(std::string_view text);
 
 // The candidate with the smallest edit distance to `word`, or empty when none is near.

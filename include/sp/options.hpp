@@ -92,6 +92,7 @@ struct engine_options {
     int netns_fd = -1;     // sockets are opened in this network namespace; -1: the caller's
     bool insecure = false; // plaintext between hosts, knowingly; SP_INSECURE=1 sets it from outside
     std::uint8_t ip_protocol = 253;       // the same on every host
+    std::uint16_t udp_port = 5370;        // of encap=udp, the same on every host; 0: not offered
     std::string pin_root = "/run/sp/bpf"; // where `sp xdp load` keeps its pins
 };
 

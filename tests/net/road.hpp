@@ -95,6 +95,7 @@ protected:
         const auto inside = two().in(which);
         xdp::load_options o;
         o.pin_root = pins(which);
+        o.udp_port = options(which).udp_port;
         (void)must(xdp::load(hosts::interface(which), o));
         two().wait_for_link();
     }

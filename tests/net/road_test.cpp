@@ -45,7 +45,7 @@ TEST_P(road_kind, carries_requests_by_the_way_that_was_asked_for)
     const auto a_before = on(host::a).statistics(), b_before = on(host::b).statistics();
     for (std::uint64_t i = 0; i < requests; ++i)
         ASSERT_EQ(text_of(req.request(std::to_string(i), patience)), std::to_string(i));
-    const bool rings = transport == "ip/xdp";
+    const bool rings = transport.starts_with("ip/xdp");
     const auto received = rings ? stat::xsk_received : stat::rawip_received;
     const auto other = rings ? stat::rawip_received : stat::xsk_received;
     for (const auto which : {host::a, host::b}) {
@@ -66,15 +66,23 @@ TEST_P(road_kind, carries_requests_by_the_way_that_was_asked_for)
 
 INSTANTIATE_TEST_SUITE_P(
     over, road_kind,
-    ::testing::Values(way{"kernel_ipv4", false, "io=kernel", "ip/kernel", AF_INET},
-                      way{"kernel_ipv6", false, "io=kernel", "ip/kernel", AF_INET6},
-                      way{"xdp_that_attaches_itself_ipv4", false, "io=xdp", "ip/xdp", AF_INET},
-                      way{"xdp_that_attaches_itself_ipv6", false, "io=xdp", "ip/xdp", AF_INET6},
-                      way{"xdp_that_is_loaded_ipv4", true, "io=xdp", "ip/xdp", AF_INET},
-                      way{"auto_without_program_ipv4", false, "", "ip/kernel", AF_INET},
-                      way{"auto_without_program_ipv6", false, "", "ip/kernel", AF_INET6},
-                      way{"auto_with_program_ipv4", true, "", "ip/xdp", AF_INET},
-                      way{"auto_with_program_ipv6", true, "", "ip/xdp", AF_INET6}),
+    ::testing::Values(
+        way{"kernel_ipv4", false, "io=kernel", "ip/kernel", AF_INET},
+        way{"kernel_ipv6", false, "io=kernel", "ip/kernel", AF_INET6},
+        way{"xdp_that_attaches_itself_ipv4", false, "io=xdp", "ip/xdp", AF_INET},
+        way{"xdp_that_attaches_itself_ipv6", false, "io=xdp", "ip/xdp", AF_INET6},
+        way{"xdp_that_is_loaded_ipv4", true, "io=xdp", "ip/xdp", AF_INET},
+        way{"auto_without_program_ipv4", false, "", "ip/kernel", AF_INET},
+        way{"auto_without_program_ipv6", false, "", "ip/kernel", AF_INET6},
+        way{"auto_with_program_ipv4", true, "", "ip/xdp", AF_INET},
+        way{"auto_with_program_ipv6", true, "", "ip/xdp", AF_INET6},
+        way{"kernel_udp_ipv4", false, "io=kernel&encap=udp", "ip/kernel+udp", AF_INET},
+        way{"kernel_udp_ipv6", false, "io=kernel&encap=udp", "ip/kernel+udp", AF_INET6},
+        way{"xdp_that_attaches_itself_udp_ipv4", false, "io=xdp&encap=udp", "ip/xdp+udp", AF_INET},
+        way{"xdp_that_attaches_itself_udp_ipv6", false, "io=xdp&encap=udp", "ip/xdp+udp", AF_INET6},
+        way{"auto_without_program_udp_ipv4", false, "encap=udp", "ip/kernel+udp", AF_INET},
+        way{"auto_with_program_udp_ipv4", true, "encap=udp", "ip/xdp+udp", AF_INET},
+        way{"auto_with_program_udp_ipv6", true, "encap=udp", "ip/xdp+udp", AF_INET6}),
     [](const auto &p) { return std::string(p.param.name); });
 
 class road : public on_the_road {};
@@ -181,7 +189,7 @@ TEST_F(road, carries_bodies_of_every_size)
     const auto seed = std::random_device()();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 random(seed);
-    for (const char *keys : {"io=kernel", "io=xdp"}) {
+    for (const char *keys : {"io=kernel", "io=xdp", "io=kernel&encap=udp", "io=xdp&encap=udp"}) {
         auto l = listening(keys);
         const echo answers(l.socket);
         auto req = dialed(l, keys);

@@ -77,6 +77,18 @@ public:
     std::vector<wire_frame> sent()
     {
         std::vector<wire_frame> all;
+        each_sent([&](std::span<const std::byte> frame) {
+            sp_parsed parsed;
+            if (parse(frame, parsed))
+                all.emplace_back(std::vector(frame.begin(), frame.end()));
+        });
+        return all;
+    }
+
+    // Every frame that has left this host since the last call, of whatever kind.
+    template <class Use>
+    void each_sent(Use &&use)
+    {
         for (;;) {
             std::array<std::byte, 2048> room;
             sockaddr_ll from{};
@@ -84,11 +96,9 @@ public:
             const auto n = ::recvfrom(fd_.get(), room.data(), room.size(), MSG_DONTWAIT,
                                       reinterpret_cast<sockaddr *>(&from), &length);
             if (n < 0)
-                return all;
-            const auto got = std::span(room).first(static_cast<std::size_t>(n));
-            sp_parsed parsed;
-            if (from.sll_pkttype == PACKET_OUTGOING && parse(got, parsed))
-                all.emplace_back(std::vector(got.begin(), got.end()));
+                return;
+            if (from.sll_pkttype == PACKET_OUTGOING)
+                use(std::span<const std::byte>(room).first(static_cast<std::size_t>(n)));
         }
     }
 

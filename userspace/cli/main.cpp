@@ -71,6 +71,7 @@ struct words {
     std::string ttl_max;
     bool device_listen = false, device_dial = false;
     xdp_arguments load, unload, status;
+    std::string udp_port;
     std::string doctor_interface;
     demo_arguments demo;
     std::string demo_count;
@@ -257,6 +258,11 @@ void add_xdp(CLI::App &app, words &w)
     load.add_option("-m,--mode", w.load.mode,
                     "native (default), skb or auto; nothing falls back in silence")
         ->option_text("MODE");
+    load.add_option("--udp-port", w.udp_port,
+                    "where packets of encap=udp come, the same on every host (default 5370); 0: "
+                    "they are left to the kernel")
+        ->check(a_count)
+        ->option_text("N");
     load.add_flag("--replace", w.load.replace, "an older program of sp gives way, without a gap");
     load.add_flag("--dry-run", w.load.dry_run, "verify and run once in the kernel, attach nothing");
     auto &unload =
@@ -421,6 +427,7 @@ int call(const CLI::App &app, words &w, console &out)
     }
     if (name == "xdp") {
         const auto action = verb->get_subcommands().front()->get_name();
+        w.load.udp_port = parse_count(w.udp_port);
         return xdp(action == "load" ? w.load : action == "unload" ? w.unload : w.status, out);
     }
     return version(out);

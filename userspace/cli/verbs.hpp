@@ -77,6 +77,7 @@ struct xdp_arguments {
     std::string interface;
     std::string mode = "native";
     std::string pin_root;
+    std::optional<std::uint64_t> udp_port; // empty: sp's own; 0: none is read
     bool replace = false, dry_run = false, strict = false;
 };
 

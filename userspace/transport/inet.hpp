@@ -63,13 +63,11 @@ struct socket_name {
     return name;
 }
 
-// One host, named by an IP address without encapsulation. What is left to the kernel's routing is
-// whether an address is some subnet's broadcast.
+// One host, named by an IP address. What is left to the kernel's routing is whether an address is
+// some subnet's broadcast.
 [[nodiscard]] inline bool is_unicast(const sp_address &address) noexcept
 {
     const auto *b = address.bytes;
-    if (address.port != 0)
-        return false;
     if (address.family == SP_FAMILY_IPV4)
         return b[0] != 0 && b[0] < 224;
     if (address.family != SP_FAMILY_IPV6 || b[0] == 0xff)
@@ -85,7 +83,7 @@ struct socket_name {
     std::memcpy(&low, address.bytes, 8);
     std::memcpy(&high, address.bytes + 8, 8);
     // Any odd constant spreads the low bits of an address into the high bits of the product.
-    return (low ^ (high * 0x9e3779b97f4a7c15u)) * 0xff51afd7ed558ccdu;
+    return (low ^ ((high ^ address.port) * 0x9e3779b97f4a7c15u)) * 0xff51afd7ed558ccdu;
 }
 
 } // namespace sp::transport

@@ -4,6 +4,7 @@
 #include "userspace/transport/outbox.hpp"
 
 #include <cerrno>
+#include <utility>
 
 namespace sp::transport {
 namespace {
@@ -68,27 +69,26 @@ std::span<std::byte> outbox::reserve(std::size_t n) noexcept
     return {area_.get() + area_used_, n};
 }
 
-void outbox::submit(const envelope &to, std::uint8_t family, std::uint32_t route,
-                    std::size_t n) noexcept
+void outbox::submit(const envelope &to, outlet by, std::uint32_t route, std::size_t n) noexcept
 {
     envelopes_[tail_] = to;
     pieces_[tail_] = {area_.get() + area_used_, n};
     messages_[tail_] = {envelopes_[tail_].header(&pieces_[tail_]), 0};
     routes_[tail_] = route;
-    families_[tail_] = family;
+    outlets_[tail_] = by;
     area_used_ += n;
     ++tail_;
 }
 
-outbox::progress outbox::flush(int ipv4_fd, int ipv6_fd) noexcept
+outbox::progress outbox::flush(const outlets &sockets) noexcept
 {
     progress done;
     bool again = false;
     while (head_ != tail_) {
         std::size_t end = head_ + 1;
-        while (end != tail_ && families_[end] == families_[head_])
+        while (end != tail_ && outlets_[end] == outlets_[head_])
             ++end;
-        const int fd = families_[head_] == SP_FAMILY_IPV4 ? ipv4_fd : ipv6_fd;
+        const int fd = sockets[std::to_underlying(outlets_[head_])];
         const int sent =
             ::sendmmsg(fd, &messages_[head_], static_cast<unsigned>(end - head_), MSG_DONTWAIT);
         if (sent > 0) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Packets on their way into raw sockets: written in place, then handed to the kernel by one
-// sendmmsg() for each run of one family. What the kernel cannot take now stays, in order. The owner
+// sendmmsg() for each run of one socket. What the kernel cannot take now stays, in order. The owner
 // decides what a refusal means.
 #pragma once
 
@@ -31,6 +31,10 @@ struct envelope {
     [[nodiscard]] msghdr header(iovec *piece) noexcept;
 };
 
+// Which socket a packet leaves by: one for each family, and one each for what is encapsulated.
+enum class outlet : std::uint8_t { ipv4, ipv6, udp_ipv4, udp_ipv6 };
+using outlets = std::array<int, 4>; // their descriptors
+
 class outbox {
 public:
     static constexpr std::size_t packets_max = 64;
@@ -53,9 +57,10 @@ public:
     // Room for one packet; empty when there is none before the next flush().
     [[nodiscard]] std::span<std::byte> reserve(std::size_t n) noexcept;
     // The packet is the first `n` bytes of what reserve() gave.
-    void submit(const envelope &to, std::uint8_t family, std::uint32_t route,
-                std::size_t n) noexcept;
-    [[nodiscard]] progress flush(int ipv4_fd, int ipv6_fd) noexcept;
+    void submit(const envelope &to, outlet by, std::uint32_t route, std::size_t n) noexcept;
+    [[nodiscard]] progress flush(const outlets &sockets) noexcept;
+    // What reserve() gave, between it and submit().
+    [[nodiscard]] std::byte *packet() const noexcept { return area_.get() + area_used_; }
 
 private:
     std::unique_ptr<std::byte[]> area_;
@@ -66,7 +71,7 @@ private:
     std::array<iovec, packets_max> pieces_;
     std::array<envelope, packets_max> envelopes_;
     std::array<std::uint32_t, packets_max> routes_;
-    std::array<std::uint8_t, packets_max> families_;
+    std::array<outlet, packets_max> outlets_;
 };
 
 } // namespace sp::transport

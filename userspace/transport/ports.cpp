@@ -4,6 +4,7 @@
 #include "userspace/transport/ports.hpp"
 
 #include "sp/abi/wire.h"
+#include "userspace/invariant.hpp"
 #include "userspace/transport/netns.hpp"
 
 #include <algorithm>
@@ -127,22 +128,31 @@ void service_ports::remove(std::uint16_t port) noexcept
     std::erase_if(held_, [port](const held &h) { return h.port == port; });
 }
 
-result<void> service_ports::filter(int socket_fd, begins_with layout) const
+result<void> service_ports::filter(int socket_fd, begins_with layout, std::uint16_t udp_port) const
 {
-    std::array<sock_filter, ports_max + 8> code{};
+    std::array<sock_filter, ports_max + 10> code{};
     std::size_t size = 0;
     const std::size_t ports = held_.size();
     const bool behind_ip = layout == begins_with::ipv4_header;
+    const auto load = static_cast<int>(BPF_LD | BPF_H | (behind_ip ? BPF_IND : BPF_ABS));
+    const std::size_t inside = udp_port ? sizeof(sp_udp) : 0;
 
     code[size++] = statement(BPF_LD | BPF_W | BPF_ABS,
                              static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE));
-    code[size++] = jump_if_equal(PACKET_HOST, 0, ports + (behind_ip ? 2 : 1));
+    const std::size_t refusal = 2 + (behind_ip ? 1 : 0) + (udp_port ? 2 : 0) + 1 + ports;
+    code[size] = jump_if_equal(PACKET_HOST, 0, refusal - size - 1);
+    ++size;
     if (behind_ip) // X is the length of the IP header, options included
         code[size++] = statement(BPF_LDX | BPF_B | BPF_MSH, 0);
-    code[size++] =
-        statement(BPF_LD | BPF_H | (behind_ip ? BPF_IND : BPF_ABS), offsetof(sp_header, dport));
+    if (udp_port) {
+        code[size++] = statement(load, offsetof(sp_udp, destination));
+        code[size] = jump_if_equal(udp_port, 0, refusal - size - 1);
+        ++size;
+    }
+    code[size++] = statement(load, static_cast<std::uint32_t>(inside + offsetof(sp_header, dport)));
     for (std::size_t i = 0; i < ports; ++i)
         code[size++] = jump_if_equal(held_[i].port, ports - i, 0);
+    SP_INVARIANT(size == refusal);
     code[size++] = statement(BPF_RET | BPF_K, 0);
     code[size++] = statement(BPF_RET | BPF_K, whole_packet);
 

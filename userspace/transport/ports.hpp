@@ -34,9 +34,12 @@ public:
 
     // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port,
     // nothing. What the filter of an IPv4 raw socket sees begins with the IP header, that of an
-    // IPv6 one with the SP packet.
-    enum class begins_with { ipv4_header, sp_header };
-    [[nodiscard]] result<void> filter(int socket_fd, begins_with layout) const;
+    // IPv6 one behind it. With a `udp_port` the packets are those encapsulated there.
+    enum class begins_with { ipv4_header, payload };
+    [[nodiscard]] result<void> filter(int socket_fd, begins_with layout,
+                                      std::uint16_t udp_port = 0) const;
+
+    [[nodiscard]] int netns_fd() const noexcept { return netns_.get(); } // -1: the thread's own
 
 private:
     struct held {

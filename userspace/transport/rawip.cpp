@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <linux/filter.h>
 #include <linux/icmpv6.h>
 #include <netinet/ip.h>
 #include <string>
@@ -22,7 +23,7 @@ namespace {
 constexpr int socket_buffer_bytes = 4 << 20;
 constexpr int stale_packets_max = 4096; // what may have queued before the first filter stood
 
-enum class wake : std::uint32_t { ipv4, ipv6, netlink };
+enum class wake : std::uint32_t { ipv4, ipv6, udp_ipv4, udp_ipv6, netlink };
 
 error cannot_open(int why)
 {
@@ -57,6 +58,20 @@ void discard_queued(int fd) noexcept
     }
 }
 
+outlet outlet_of(const sp_address &peer) noexcept
+{
+    if (peer.family == SP_FAMILY_IPV6)
+        return peer.port ? outlet::udp_ipv6 : outlet::ipv6;
+    return peer.port ? outlet::udp_ipv4 : outlet::ipv4;
+}
+
+// The kernel sums it where that is compulsory.
+sp_udp udp_header(std::uint16_t from, std::uint16_t to, std::size_t packet) noexcept
+{
+    return {SP_BE16(from), SP_BE16(to),
+            SP_BE16(static_cast<std::uint16_t>(sizeof(sp_udp) + packet)), 0};
+}
+
 bool watch(int epoll_fd, int fd, wake what) noexcept
 {
     epoll_event event{};
@@ -68,8 +83,8 @@ bool watch(int epoll_fd, int fd, wake what) noexcept
 } // namespace
 
 rawip::rawip(const rawip_options &options, counters &stats, nexthop routes, service_ports ports)
-    : stats_(&stats), protocol_(options.protocol), nexthop_(std::move(routes)),
-      ports_(std::move(ports)), inbox_(std::make_unique<inbox>()),
+    : stats_(&stats), protocol_(options.protocol), udp_port_(options.udp_port),
+      nexthop_(std::move(routes)), ports_(std::move(ports)), inbox_(std::make_unique<inbox>()),
       outbox_(std::make_unique<outbox>()), heard_(heard_max),
       failures_(failures_max, failed_peer{sp_address{}, errc::unreachable})
 {
@@ -133,7 +148,7 @@ result<void> rawip::open_ipv6()
     if (!ipv6_)
         return std::unexpected(cannot_open(errno));
     const int fd = ipv6_.get();
-    if (auto filtered = ports_.filter(fd, service_ports::begins_with::sp_header); !filtered)
+    if (auto filtered = ports_.filter(fd, service_ports::begins_with::payload); !filtered)
         return filtered;
     discard_queued(fd);
     enlarge_buffers(fd);
@@ -144,16 +159,109 @@ result<void> rawip::open_ipv6()
     return {};
 }
 
+// ---- encapsulation
+// ---------------------------------------------------------------------------------------------
+
+result<rawip::udp_pair> rawip::open_udp(int family)
+{
+    const bool v6 = family == AF_INET6;
+    udp_pair pair{descriptor(::socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_UDP)),
+                  descriptor(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0))};
+    if (!pair.socket || !pair.holder)
+        return std::unexpected(cannot_open(errno));
+    const int fd = pair.socket.get(), holder = pair.holder.get();
+    const auto layout =
+        v6 ? service_ports::begins_with::payload : service_ports::begins_with::ipv4_header;
+    if (auto filtered = ports_.filter(fd, layout, udp_port_); !filtered)
+        return std::unexpected(filtered.error());
+    discard_queued(fd);
+    enlarge_buffers(fd);
+    // The kernel sums what leaves over IPv6, and drops what comes with a wrong sum.
+    constexpr int checksum_at = offsetof(sp_udp, checksum);
+    const bool done =
+        v6 ? set(fd, SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO) &&
+                 set(fd, SOL_IPV6, IPV6_DONTFRAG, 1) && set(fd, SOL_IPV6, IPV6_RECVERR, 1) &&
+                 set(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1) &&
+                 set(fd, SOL_IPV6, IPV6_CHECKSUM, checksum_at) &&
+                 set(holder, SOL_IPV6, IPV6_V6ONLY, 1)
+           : set(fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) && set(fd, SOL_IP, IP_RECVERR, 1);
+    if (!done)
+        return std::unexpected(cannot_open(errno));
+    // Other programs of sp share the port; somebody else's socket there is told as what it is.
+    const sock_filter nothing{BPF_RET | BPF_K, 0, 0, 0};
+    const sock_fprog refuse_all{1, const_cast<sock_filter *>(&nothing)};
+    socket_name name;
+    name.bytes.sin6_family = static_cast<sa_family_t>(family);
+    name.bytes.sin6_port = SP_BE16(udp_port_); // where sockaddr_in has it too
+    static_assert(offsetof(sockaddr_in6, sin6_port) == offsetof(sockaddr_in, sin_port));
+    name.length = v6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    if (::setsockopt(holder, SOL_SOCKET, SO_ATTACH_FILTER, &refuse_all, sizeof refuse_all) != 0 ||
+        !set(holder, SOL_SOCKET, SO_REUSEADDR, 1) ||
+        ::bind(holder, reinterpret_cast<const sockaddr *>(&name.bytes), name.length) != 0) {
+        if (errno == EADDRINUSE)
+            return std::unexpected(error::numbered(
+                2002, "UDP port " + std::to_string(udp_port_) + " is another program's", {},
+                "end it, or give sp another udp_port on every host"));
+        return std::unexpected(cannot_open(errno));
+    }
+    if (!watch(wake_.get(), fd, v6 ? wake::udp_ipv6 : wake::udp_ipv4))
+        return std::unexpected(cannot_open(errno));
+    return pair;
+}
+
+result<void> rawip::encapsulate()
+{
+    if (encapsulates())
+        return {};
+    if (!udp_port_)
+        return std::unexpected(error::numbered(2025, "encap=udp has no port",
+                                               "udp_port of the engine is 0",
+                                               "give it the port that the other hosts use"));
+    const auto visit = netns_visit::enter(ports_.netns_fd());
+    if (!visit)
+        return std::unexpected(visit.error());
+    auto v4 = open_udp(AF_INET);
+    if (!v4)
+        return std::unexpected(v4.error());
+    if (ipv6_) {
+        auto v6 = open_udp(AF_INET6);
+        if (!v6)
+            return std::unexpected(v6.error());
+        udp_ipv6_ = std::move(*v6);
+    }
+    udp_ipv4_ = std::move(*v4);
+    return {};
+}
+
+bool rawip::has_outlet(const sp_address &peer) const noexcept
+{
+    if (!is_unicast(peer) || (peer.family == SP_FAMILY_IPV6 && !ipv6_))
+        return false;
+    return peer.port == 0 || (encapsulates() && SP_BE16(peer.port) == udp_port_);
+}
+
+outlets rawip::sockets() const noexcept
+{
+    return {ipv4_.get(), ipv6_.get(), udp_ipv4_ ? udp_ipv4_->socket.get() : -1,
+            udp_ipv6_ ? udp_ipv6_->socket.get() : -1};
+}
+
 // ---- ports
 // ---------------------------------------------------------------------------------------------------
 
 result<void> rawip::update_filters()
 {
+    using enum service_ports::begins_with;
     hot_.ipv4 = !ports_.empty();
-    if (auto done = ports_.filter(ipv4_.get(), service_ports::begins_with::ipv4_header); !done)
+    if (auto done = ports_.filter(ipv4_.get(), ipv4_header); !done)
         return done;
-    return ipv6_ ? ports_.filter(ipv6_.get(), service_ports::begins_with::sp_header)
-                 : result<void>();
+    if (ipv6_)
+        if (auto done = ports_.filter(ipv6_.get(), payload); !done)
+            return done;
+    if (udp_ipv4_)
+        if (auto done = ports_.filter(udp_ipv4_->socket.get(), ipv4_header, udp_port_); !done)
+            return done;
+    return udp_ipv6_ ? ports_.filter(udp_ipv6_->socket.get(), payload, udp_port_) : result<void>();
 }
 
 result<void> rawip::add_port(std::uint16_t port)
@@ -190,7 +298,7 @@ void rawip::remove_port(std::uint16_t port) noexcept
 
 rawip::ready rawip::look() noexcept
 {
-    std::array<epoll_event, 3> events;
+    std::array<epoll_event, 5> events;
     ready found;
     const int n = ::epoll_wait(wake_.get(), events.data(), static_cast<int>(events.size()), 0);
     for (int i = 0; i < n; ++i) {
@@ -204,12 +312,20 @@ rawip::ready rawip::look() noexcept
         case wake::ipv6:
             found.ipv6 = readable;
             break;
+        case wake::udp_ipv4:
+            found.udp_ipv4 = readable;
+            break;
+        case wake::udp_ipv6:
+            found.udp_ipv6 = readable;
+            break;
         case wake::netlink: // its EPOLLERR is a lost event, which reading reports
             found.events = true;
             break;
         }
     }
     hot_.ipv6 |= found.ipv6;
+    hot_.udp_ipv4 |= found.udp_ipv4;
+    hot_.udp_ipv6 |= found.udp_ipv6;
     return found;
 }
 
@@ -234,13 +350,15 @@ std::optional<rawip::arrival> rawip::ipv4_packet(std::size_t i) noexcept
 {
     const auto bytes = inbox_->packet(i);
     sp_parsed parsed;
-    const auto shape =
-        sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_, 0, &parsed);
+    const auto shape = sp_parse_ipv4(bytes.data(), bytes.data() + bytes.size(), protocol_,
+                                     SP_BE16(udp_port()), &parsed);
     if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
         count(shape);
         return std::nullopt;
     }
-    const auto from = ipv4_address(parsed.source);
+    auto from = ipv4_address(parsed.source);
+    if (parsed.udp)
+        from.port = SP_BE16(udp_port_);
     heard(from, ipv4_address(parsed.destination));
     return arrival{from, {reinterpret_cast<const std::byte *>(parsed.header), parsed.length}};
 }
@@ -259,32 +377,58 @@ std::optional<rawip::arrival> rawip::ipv6_packet(std::size_t i) noexcept
     return arrival{from, bytes};
 }
 
+std::optional<rawip::arrival> rawip::udp_ipv6_packet(std::size_t i) noexcept
+{
+    const auto bytes = inbox_->packet(i);
+    sp_parsed parsed;
+    const auto shape = sp_parse_payload(bytes.data(), bytes.data() + bytes.size(), SP_PROTOCOL_UDP,
+                                        static_cast<std::uint32_t>(bytes.size()), protocol_,
+                                        SP_BE16(udp_port_), &parsed);
+    if (shape != SP_SHAPE_SP || inbox_->truncated(i)) {
+        count(shape);
+        return std::nullopt;
+    }
+    auto from = inbox_->from(i);
+    from.port = SP_BE16(udp_port_);
+    heard(from, inbox_->to(i));
+    return arrival{from, {reinterpret_cast<const std::byte *>(parsed.header), parsed.length}};
+}
+
 // ---- sending
 // -------------------------------------------------------------------------------------------------
 
 std::span<std::byte> rawip::reserve(route_id id, std::size_t n) noexcept
 {
-    if (!find(id) || n > packet_bytes_max)
+    const auto *r = find(id);
+    if (!r || n > packet_bytes_max)
         return {};
-    auto room = outbox_->reserve(n);
+    const std::size_t before = r->udp_source ? sizeof(sp_udp) : 0;
+    auto room = outbox_->reserve(before + n);
     if (room.empty()) {
         flush();
-        room = outbox_->reserve(n);
+        room = outbox_->reserve(before + n);
     }
-    return room;
+    return room.empty() ? room : room.subspan(before);
 }
 
 void rawip::submit(route_id id, std::size_t n) noexcept
 {
-    if (const auto *r = find(id))
-        outbox_->submit(r->to, r->peer.family, std::to_underlying(id), n);
+    const auto *r = find(id);
+    if (!r)
+        return;
+    if (r->udp_source) {
+        const auto udp = udp_header(r->udp_source, udp_port_, n);
+        std::memcpy(outbox_->packet(), &udp, sizeof udp);
+        n += sizeof udp;
+    }
+    outbox_->submit(r->to, outlet_of(r->peer), std::to_underlying(id), n);
 }
 
 void rawip::flush() noexcept
 {
     if (outbox_->empty())
         return;
-    const auto done = outbox_->flush(ipv4_.get(), ipv6_.get());
+    const auto done = outbox_->flush(sockets());
     stats_->add(stat::rawip_sent, done.sent);
     stats_->add(stat::rawip_send_failed, done.refused);
     for (std::size_t i = 0; i < done.refused; ++i) {
@@ -301,12 +445,20 @@ void rawip::flush() noexcept
 
 void rawip::send_to(const sp_address &peer, std::span<const std::byte> packet) noexcept
 {
-    const int fd = peer.family == SP_FAMILY_IPV6 ? ipv6_.get() : ipv4_.get();
-    if (!is_unicast(peer) || fd < 0)
+    if (!has_outlet(peer))
         return stats_->add(stat::rawip_send_failed);
-    envelope to(peer, heard_at(peer));
-    iovec piece{const_cast<std::byte *>(packet.data()), packet.size()};
-    const auto header = to.header(&piece);
+    auto local = heard_at(peer);
+    envelope to(peer, local);
+    auto udp = udp_header(source_port(peer, 0), udp_port_, packet.size());
+    std::array<iovec, 2> pieces{
+        {{&udp, sizeof udp}, {const_cast<std::byte *>(packet.data()), packet.size()}}};
+    auto header = to.header(pieces.data());
+    header.msg_iovlen = pieces.size();
+    if (!peer.port) {
+        header.msg_iov = &pieces[1];
+        header.msg_iovlen = 1;
+    }
+    const int fd = sockets()[std::to_underlying(outlet_of(peer))];
     for (int attempt = 0; attempt < 2;
          ++attempt) { // the first may only report an older packet's ICMP error
         if (::sendmsg(fd, &header, MSG_DONTWAIT) >= 0)

@@ -20,17 +20,27 @@ constexpr int errors_per_sweep = 64;
 struct report {
     sp_address peer{};
     sock_extended_err error{};
-    std::uint16_t source_port =
-        0; // the SP port that sent the packet; 0: the packet was not quoted so far
+    std::size_t quoted = 0; // bytes of the packet behind its IP header
 };
 
-std::optional<report> read_report(int fd) noexcept
+// The SP port that sent the packet, which begins at `begin` of what is quoted; 0: that was not
+// quoted.
+std::uint16_t source_port_in(std::span<const std::byte> quoted, std::size_t begin) noexcept
+{
+    __be16 port;
+    if (quoted.size() < begin + offsetof(sp_header, sport) + sizeof port)
+        return 0;
+    std::memcpy(&port, quoted.data() + begin + offsetof(sp_header, sport), sizeof port);
+    return SP_BE16(port);
+}
+
+// What is quoted of the packet goes to `quoted`; how much of it there is, to `report::quoted`.
+std::optional<report> read_report(int fd, std::span<std::byte> quoted) noexcept
 {
     report found;
-    sp_header quoted{};
     sockaddr_storage name{};
     alignas(cmsghdr) std::array<std::byte, 512> control;
-    iovec piece{&quoted, sizeof quoted};
+    iovec piece{quoted.data(), quoted.size()};
     msghdr message{};
     message.msg_name = &name;
     message.msg_namelen = sizeof name;
@@ -41,8 +51,7 @@ std::optional<report> read_report(int fd) noexcept
     const auto got = ::recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
     if (got < 0)
         return std::nullopt;
-    if (static_cast<std::size_t>(got) >= offsetof(sp_header, sport) + sizeof quoted.sport)
-        found.source_port = SP_BE16(quoted.sport);
+    found.quoted = static_cast<std::size_t>(got);
     if (name.ss_family == AF_INET)
         found.peer = ipv4_address(&reinterpret_cast<const sockaddr_in &>(name).sin_addr);
     else if (name.ss_family == AF_INET6)
@@ -56,10 +65,19 @@ std::optional<report> read_report(int fd) noexcept
     return found;
 }
 
+// Reading it clears it, or the descriptor would stay ready.
+void clear_pending(int fd) noexcept
+{
+    int pending;
+    socklen_t length = sizeof pending;
+    (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length);
+}
+
 // What the path leaves to the SP packet.
 std::size_t packet_bytes(std::uint32_t mtu, const sp_address &peer) noexcept
 {
-    const std::size_t header = peer.family == SP_FAMILY_IPV4 ? sizeof(sp_ipv4) : sizeof(sp_ipv6);
+    const std::size_t header = (peer.family == SP_FAMILY_IPV4 ? sizeof(sp_ipv4) : sizeof(sp_ipv6)) +
+                               (peer.port ? sizeof(sp_udp) : 0);
     return mtu > header ? std::min(mtu - header, rawip::packet_bytes_max) : 0;
 }
 
@@ -76,12 +94,19 @@ const rawip::route *rawip::find(route_id id) const noexcept
     return const_cast<rawip *>(this)->find(id);
 }
 
+// Tells the flows to one peer apart, for the receive queues there; SP's own place is in the packet.
+std::uint16_t rawip::source_port(const sp_address &peer, std::uint32_t flow) noexcept
+{
+    const auto spread = (hash(peer) ^ flow) * 0x9e3779b97f4a7c15u;
+    return static_cast<std::uint16_t>(SP_UDP_SOURCE | spread >> 50);
+}
+
 // ---- routes
 // --------------------------------------------------------------------------------------------------
 
 std::optional<route_id> rawip::open_route(const sp_address &peer) noexcept
 {
-    if (!is_unicast(peer) || (peer.family == SP_FAMILY_IPV6 && !ipv6_)) {
+    if (!has_outlet(peer)) {
         failure_ =
             error::numbered(2025, "cannot send to this address", "it names no single IP host");
         return std::nullopt;
@@ -105,15 +130,32 @@ std::optional<route_id> rawip::open_route(const sp_address &peer) noexcept
     r.hop = *hop;
     r.version = ++hops_version_;
     r.packet_max = packet_bytes(hop->mtu, peer);
-    hot_.ipv6 |= peer.family == SP_FAMILY_IPV6;
+    if (peer.family == SP_FAMILY_IPV6)
+        (peer.port ? hot_.udp_ipv6 : hot_.ipv6) = true;
+    else
+        hot_.udp_ipv4 |= peer.port != 0;
     if (free_routes_.empty()) {
-        routes_.push_back(r);
-        return route_id{static_cast<std::uint32_t>(routes_.size() - 1)};
+        free_routes_.push_back(static_cast<std::uint32_t>(routes_.size()));
+        routes_.emplace_back();
     }
     const auto index = free_routes_.back();
     free_routes_.pop_back();
+    if (peer.port)
+        r.udp_source = source_port(peer, index);
     routes_[index] = r;
     return route_id{index};
+}
+
+std::string_view rawip::name(route_id id) const noexcept
+{
+    const auto *r = find(id);
+    return r && r->udp_source ? "ip/kernel+udp" : "ip/kernel";
+}
+
+std::optional<udp_ports> rawip::outer_ports(route_id id) const noexcept
+{
+    const auto *r = find(id);
+    return r && r->udp_source ? std::optional(udp_ports{r->udp_source, udp_port_}) : std::nullopt;
 }
 
 void rawip::close_route(route_id id) noexcept
@@ -213,42 +255,65 @@ void rawip::after_full_sweep(ready found) noexcept
         read_errors(ipv4_.get());
         if (ipv6_)
             read_errors(ipv6_.get());
+        for (const auto *udp : {&udp_ipv4_, &udp_ipv6_})
+            if (*udp)
+                read_udp_errors((*udp)->socket.get());
     }
     if (found.events)
         (void)nexthop_.read_events();
     refresh_routes();
 }
 
+// A raw socket hears of everybody's packets of its protocol; the quoted port says whose one was.
 void rawip::read_errors(int fd) noexcept
 {
+    std::array<std::byte, sizeof(sp_header)> space;
     for (int i = 0; i < errors_per_sweep; ++i) {
-        const auto found = read_report(fd);
+        const auto found = read_report(fd, space);
         if (!found)
             break;
-        // A raw socket hears of everybody's packets of this protocol; the quoted port says whose it
-        // was.
-        if (found->source_port && !ports_.contains(found->source_port))
-            continue;
-        on_icmp(found->peer, found->error.ee_origin, found->error.ee_type, found->error.ee_code);
-        if (found->error.ee_errno == EMSGSIZE)
-            ask_again(found->peer);
+        const auto port = source_port_in(std::span(space).first(found->quoted), 0);
+        if (!port || ports_.contains(port))
+            on_report(found->peer, found->error);
     }
-    int pending; // reading it clears it, or the descriptor would stay ready
-    socklen_t length = sizeof pending;
-    (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length);
+    clear_pending(fd);
 }
 
-// "Protocol unreachable" comes from the host itself: it is up, and no raw socket of our protocol is
-// open there.
-void rawip::on_icmp(const sp_address &peer, int origin, int type, int code) noexcept
+void rawip::read_udp_errors(int fd) noexcept
 {
-    if (origin == SO_EE_ORIGIN_ICMP && type == ICMP_DEST_UNREACH && code != ICMP_FRAG_NEEDED)
-        fail(peer, code == ICMP_PROT_UNREACH ? errc::connection_refused : errc::unreachable);
-    if (origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_DST_UNREACH)
-        fail(peer, errc::unreachable);
-    if (origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_PARAM_PROB &&
+    std::array<std::byte, sizeof(sp_udp) + sizeof(sp_header)> space;
+    for (int i = 0; i < errors_per_sweep; ++i) {
+        auto found = read_report(fd, space);
+        if (!found)
+            break;
+        sp_udp udp{};
+        std::memcpy(&udp, space.data(), std::min(sizeof udp, found->quoted));
+        const auto port = source_port_in(std::span(space).first(found->quoted), sizeof udp);
+        found->peer.port = SP_BE16(udp_port_);
+        if (udp.destination == found->peer.port && (!port || ports_.contains(port)))
+            on_report(found->peer, found->error);
+    }
+    clear_pending(fd);
+}
+
+// "Protocol unreachable" and "port unreachable" come from the host itself: it is up, and nobody
+// there takes packets of our protocol, or encapsulated ones.
+void rawip::on_report(const sp_address &peer, const sock_extended_err &error) noexcept
+{
+    const int type = error.ee_type, code = error.ee_code;
+    if (error.ee_origin == SO_EE_ORIGIN_ICMP && type == ICMP_DEST_UNREACH &&
+        code != ICMP_FRAG_NEEDED)
+        fail(peer, code == (peer.port ? ICMP_PORT_UNREACH : ICMP_PROT_UNREACH)
+                       ? errc::connection_refused
+                       : errc::unreachable);
+    if (error.ee_origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_DST_UNREACH)
+        fail(peer, peer.port && code == ICMP6_DST_UNREACH_NOPORT ? errc::connection_refused
+                                                                 : errc::unreachable);
+    if (error.ee_origin == SO_EE_ORIGIN_ICMP6 && type == ICMP6_PARAM_PROB &&
         code == ICMP6_PARAMPROB_NEXTHEADER)
         fail(peer, errc::connection_refused);
+    if (error.ee_errno == EMSGSIZE)
+        ask_again(peer);
 }
 
 // Failures are hints: when nobody fetches them the oldest is overwritten.

@@ -27,7 +27,7 @@ public:
     // 34 bytes, so SP begins at 320, a cache line of its own.
     static constexpr std::uint32_t headroom = 30;
     static constexpr std::uint32_t kernel_headroom = 256;
-    // Where an SP packet begins in a frame that is sent; its headers, up to 54 bytes, stand right
+    // Where an SP packet begins in a frame that is sent; its headers, up to 62 bytes, stand right
     // before.
     static constexpr std::uint32_t tx_packet_offset = 64;
 

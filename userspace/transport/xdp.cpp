@@ -255,7 +255,11 @@ std::size_t xdp::packet_max(route_id id) const noexcept
 std::string_view xdp::name(route_id id) const noexcept
 {
     const auto *r = find(id);
-    return r && r->direct ? "ip/xdp" : "ip/kernel";
+    if (!r)
+        return "ip/kernel";
+    if (!r->direct)
+        return kernel_.name(r->kernel);
+    return kernel_.outer_ports(r->kernel) ? "ip/xdp+udp" : "ip/xdp";
 }
 
 const std::optional<next_hop> &xdp::way_of(route_id id) const noexcept

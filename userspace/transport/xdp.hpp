@@ -46,6 +46,7 @@ public:
     [[nodiscard]] result<void> add_port(std::uint16_t port);
     [[nodiscard]] result<std::uint16_t> add_ephemeral_port();
     void remove_port(std::uint16_t port) noexcept;
+    [[nodiscard]] result<void> encapsulate() { return kernel_.encapsulate(); }
 
     template <class Sink, class Sweep>
     std::size_t receive(Sink &&sink, std::size_t n, Sweep how, std::int64_t now_ns) noexcept
@@ -140,8 +141,8 @@ private:
             [&](std::span<const std::byte> frame) {
                 sp_parsed parsed;
                 const auto *begin = frame.data();
-                if (sp_parse_frame(begin, begin + frame.size(), protocol_, 0, &parsed) !=
-                    SP_SHAPE_SP)
+                if (sp_parse_frame(begin, begin + frame.size(), protocol_,
+                                   SP_BE16(kernel_.udp_port()), &parsed) != SP_SHAPE_SP)
                     return stats_->add(stat::xsk_bad_length);
                 ++good;
                 const auto from = meet(parsed);
@@ -158,7 +159,9 @@ private:
     sp_address meet(const sp_parsed &parsed) noexcept
     {
         const bool v4 = parsed.family == 4;
-        const auto from = v4 ? ipv4_address(parsed.source) : ipv6_address(parsed.source, ifindex_);
+        auto from = v4 ? ipv4_address(parsed.source) : ipv6_address(parsed.source, ifindex_);
+        if (parsed.udp)
+            from.port = SP_BE16(kernel_.udp_port());
         const auto at =
             v4 ? ipv4_address(parsed.destination) : ipv6_address(parsed.destination, ifindex_);
         if (!same(from, last_.peer) || !same(at, last_.at)) {

@@ -74,13 +74,13 @@ void xdp::rebuild(route &r) noexcept
     if (!hop || hop->oif != ifindex_ || hop->local)
         return;
     const std::size_t received =
-        umem::rx_bytes_max(frame_bytes_) - sizeof(sp_vlan) - header_template::ipv6_bytes;
+        umem::rx_bytes_max(frame_bytes_) - sizeof(sp_vlan) - header_template::bytes_max;
     const std::size_t sent = umem::tx_bytes_max(frame_bytes_);
     r.packet_max = std::min({r.packet_max, received, sent});
     if (queues_.empty() || !hop->link.up || !hop->to || hop->source.family == SP_FAMILY_NONE)
         return;
     r.headers = header_template(hop->source, kernel_.peer(r.kernel), hop->link.mac, hop->to->mac,
-                                protocol_);
+                                protocol_, kernel_.outer_ports(r.kernel));
     r.direct = true;
 }
 

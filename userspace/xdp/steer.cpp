@@ -108,6 +108,12 @@ result<steering> steering::open_pinned(std::string_view interface, std::string_v
     return made;
 }
 
+std::uint16_t steering::udp_port() const
+{
+    const auto config = read_config(config_fd());
+    return config ? SP_BE16(config->udp_port) : 0;
+}
+
 bool steering::attached() const
 {
     if (link_) {

@@ -81,6 +81,8 @@ public:
     [[nodiscard]] int local_fd() const noexcept { return maps_.fd(map::local); }
     [[nodiscard]] int xsks_fd() const noexcept { return maps_.fd(map::xsks); }
 
+    // Where the program looks for encapsulated packets now; 0: nowhere.
+    [[nodiscard]] std::uint16_t udp_port() const;
     [[nodiscard]] unsigned ifindex() const noexcept { return ifindex_; }
     [[nodiscard]] mode attached_mode() const noexcept { return mode_; }
     // The program when this object was made; a later `load` with `replace` leaves the maps and

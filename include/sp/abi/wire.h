@@ -28,6 +28,8 @@
 #define SP_WIRE_VERSION_NUMBER 1
 #define SP_WIRE_HEADER_UNITS 0x05 /* low half of byte 0; the same in every version of PROBE */
 #define SP_IP_PROTOCOL 253 /* RFC 3692: for experiments; configurable, the same on every host */
+#define SP_UDP_PORT 5370   /* of encapsulated packets, at both ends; configurable likewise */
+#define SP_UDP_SOURCE 49152 /* their source port is this, or'ed with what tells flows apart */
 
 enum sp_packet_type {
     SP_PROBE = 1,
@@ -236,6 +238,8 @@ enum sp_shape {
     SP_SHAPE_BAD_FLAGS,
 };
 
+struct sp_udp;
+
 /* Where the packet is in its frame; filled only for SP_SHAPE_SP. */
 struct sp_parsed {
     const struct sp_header *header;
@@ -243,7 +247,7 @@ struct sp_parsed {
     __u32 family;            /* 4 or 6 */
     const void *source;      /* 4 or 16 bytes */
     const void *destination; /* 4 or 16 bytes */
-    __be16 udp_source;       /* outer port of an encapsulated packet, else 0 */
+    const struct sp_udp *udp; /* of an encapsulated packet, else null */
 };
 
 struct sp_ethernet {
@@ -333,14 +337,14 @@ SP_INLINE enum sp_shape sp_parse_payload(const void *data, const void *end, __u8
 {
     enum sp_shape shape;
 
-    out->udp_source = 0;
+    out->udp = (const struct sp_udp *)0;
     if (protocol != our_protocol) {
         const struct sp_udp *udp = (const struct sp_udp *)data;
 
         if (protocol != SP_PROTOCOL_UDP || !our_udp_port || (const void *)(udp + 1) > end ||
             udp->destination != our_udp_port)
             return SP_SHAPE_NOT_SP;
-        out->udp_source = udp->source;
+        out->udp = udp;
         if (SP_BE16(udp->length) < sizeof(*udp) || SP_BE16(udp->length) > length)
             return SP_SHAPE_BAD_LENGTH;
         length = SP_BE16(udp->length) - (__u32)sizeof(*udp);
