@@ -2,11 +2,15 @@
 //
 // Steers SP packets from a NIC into AF_XDP sockets: shape, port, address, redirect. Whatever is not
 // SP is left to the kernel; whatever is malformed is dropped; each packet raises exactly one
-// counter of stats.def. The program reads the packet through the parser of wire.h, keeps no state
-// of its own and never writes to a packet.
+// counter of stats.def. The program reads the packet through the parser of wire.h.
 //
-// The maps are described in maps.h. They are filled by user space: sp_ports and sp_local by the
-// engine that listens, sp_xsks by the owner of the socket, sp_config by the loader.
+// It gives one answer itself: a PING to an address of this host goes back as PONG, as long as it
+// came, so many in a second on each CPU and no more. That proves host, NIC and program alive. These
+// are the only packets it writes to, and their number the only state it keeps.
+//
+// The maps are described in maps.h. They are filled by user space: sp_ports by the engine that
+// listens, sp_local by it and by the loader, sp_xsks by the owner of the socket, sp_config by the
+// loader.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
@@ -57,6 +61,13 @@ struct {
     __type(value, __u32);
 } sp_xsks SEC(".maps");
 
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sp_ping_budget);
+} sp_pings SEC(".maps");
+
 SP_INLINE int sp_refuse_shape(enum sp_shape shape, struct sp_xdp_stats *stats)
 {
     switch (shape) {
@@ -106,10 +117,82 @@ SP_INLINE __u32 sp_socket_slot(__u32 queue, __u32 shard)
                                                       : SP_QUEUES_MAX * SP_SHARDS;
 }
 
+SP_INLINE int sp_may_answer(void)
+{
+    const __u64 now = bpf_ktime_get_ns() >> SP_PINGS_WINDOW_SHIFT;
+    struct sp_ping_budget *budget;
+    __u32 zero = 0;
+
+    budget = bpf_map_lookup_elem(&sp_pings, &zero);
+    if (!budget)
+        return 0;
+    if (budget->window < now) {
+        budget->window = now;
+        budget->answered = 0;
+    }
+    if (budget->answered >= SP_PINGS_MAX)
+        return 0;
+    budget->answered++;
+    return 1;
+}
+
+SP_INLINE void sp_swap(void *a, void *b, const __u32 size)
+{
+    __u8 kept[16];
+
+    __builtin_memcpy(kept, a, size);
+    __builtin_memcpy(a, b, size);
+    __builtin_memcpy(b, kept, size);
+}
+
+/* Both ways the same bytes are summed, but for the type, which is one more: RFC 1624. */
+SP_INLINE void sp_swap_udp(struct sp_udp *udp)
+{
+    const __be16 source = udp->source;
+    __u32 sum;
+
+    udp->source = udp->destination;
+    udp->destination = source;
+    if (!udp->checksum)
+        return;
+    sum = (__u16)~SP_BE16(udp->checksum) + (__u32)(SP_PONG - SP_PING);
+    sum = (__u16) ~((sum & 0xffff) + (sum >> 16));
+    udp->checksum = sum ? SP_BE16(sum) : (__be16)0xffff;
+}
+
+/* A PING to this host. Answers that would go to many stations are not given. */
+SP_INLINE int sp_answer(struct sp_ethernet *ethernet, const struct sp_parsed *packet,
+                        struct sp_xdp_stats *stats)
+{
+    struct sp_header *header = (struct sp_header *)packet->header;
+    const __be16 sport = header->sport;
+
+    if ((ethernet->destination[0] | ethernet->source[0]) & 1) {
+        stats->count[SP_XDP_foreign_address]++;
+        return XDP_PASS;
+    }
+    if (!sp_may_answer()) {
+        stats->count[SP_XDP_ping_rate]++;
+        return XDP_DROP;
+    }
+    sp_swap(ethernet->destination, ethernet->source, sizeof(ethernet->source));
+    if (packet->family == 4)
+        sp_swap((void *)packet->source, (void *)packet->destination, 4);
+    else
+        sp_swap((void *)packet->source, (void *)packet->destination, 16);
+    if (packet->udp)
+        sp_swap_udp((struct sp_udp *)packet->udp);
+    header->type = SP_PONG;
+    header->sport = header->dport;
+    header->dport = sport;
+    stats->count[SP_XDP_ponged]++;
+    return XDP_TX;
+}
+
 SEC("xdp")
 int sp_steer(struct xdp_md *ctx)
 {
-    const void *data = (const void *)(long)ctx->data;
+    void *data = (void *)(long)ctx->data;
     const void *end = (const void *)(long)ctx->data_end;
     const int miss = sp_miss_drops ? XDP_DROP : XDP_PASS;
     struct sp_xdp_stats *stats;
@@ -126,10 +209,17 @@ int sp_steer(struct xdp_md *ctx)
         return sp_refuse_shape(shape, stats);
 
     port = SP_BE16(packet.header->dport);
+    if (packet.header->type == SP_PING && !port) {
+        if (sp_is_local(&packet))
+            return sp_answer((struct sp_ethernet *)data, &packet, stats);
+        stats->count[SP_XDP_foreign_address]++;
+        return XDP_PASS;
+    }
     served = bpf_map_lookup_elem(&sp_ports, &port);
     if (!served)
         return XDP_PASS;
-    if (!*served && miss == XDP_PASS) {
+    /* A PONG is for whoever asked, by a socket of the kernel. */
+    if (!*served && (miss == XDP_PASS || packet.header->type == SP_PONG)) {
         stats->count[SP_XDP_no_port]++;
         return XDP_PASS;
     }

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -32,12 +33,30 @@ constexpr std::uint16_t encapsulated_port = 5370;
 constexpr const char *local_ipv4 = "198.18.0.2", *other_ipv4 = "198.18.0.3";
 constexpr const char *local_ipv6 = "fd00:5370::2", *other_ipv6 = "fd00:5370::3";
 
+// The sum of a UDP packet with its pseudo header; all ones if its checksum is right.
+std::uint16_t udp_sum(const std::vector<std::uint8_t> &frame, std::size_t udp, unsigned family)
+{
+    const std::size_t size = frame.size() - udp, addresses = family == 4 ? 8 : 32;
+    auto sum = static_cast<std::uint32_t>(size) + SP_PROTOCOL_UDP;
+    for (std::size_t i = udp - addresses; i < frame.size(); ++i)
+        sum += static_cast<std::uint32_t>(frame[i]) << ((i - udp) % 2 ? 0 : 8);
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(sum);
+}
+
+bool udp_sum_is_right(const std::vector<std::uint8_t> &frame, std::size_t udp, unsigned family)
+{
+    return udp_sum(frame, udp, family) == 0xffff;
+}
+
 // A frame, described. Each call changes one thing and hands the packet back; bytes() writes it
 // down.
 class packet {
 public:
     packet &ipv6() { return family_ = AF_INET6, *this; }
     packet &to(const char *address) { return destination_ = address, *this; }
+    packet &station(std::uint8_t first) { return station_ = first, *this; }
     packet &vlan(std::uint16_t type = SP_ETHERTYPE_VLAN) { return vlans_.push_back(type), *this; }
     packet &ethertype(std::uint16_t type) { return ethertype_ = type, *this; }
     packet &udp(std::uint16_t port = encapsulated_port) { return udp_ = port, *this; }
@@ -50,13 +69,15 @@ public:
     packet &type(std::uint8_t number) { return type_ = number, *this; }
     packet &flags(std::uint8_t bits) { return flags_ = bits, *this; }
     packet &port(std::uint16_t number) { return port_ = number, *this; }
+    packet &sport(std::uint16_t number) { return sport_ = number, *this; }
+    packet &sum() { return sum_ = true, *this; } // UDP with a checksum
     packet &size(std::size_t bytes_of_sp) { return size_ = bytes_of_sp, *this; }
     packet &cut(std::size_t last) { return cut_ = last, *this; }
     packet &pad(std::size_t more) { return pad_ = more, *this; }
 
     [[nodiscard]] std::vector<std::uint8_t> bytes() const
     {
-        std::vector<std::uint8_t> out(12, 2);
+        std::vector<std::uint8_t> out{station_, 2, 2, 2, 2, 1, 2, 2, 2, 2, 2, 9};
         for (const auto type : vlans_) {
             put(out, type);
             put(out, 7);
@@ -78,9 +99,17 @@ public:
                                    flags_,
                                    0,
                                    static_cast<std::uint8_t>(port_ >> 8),
-                                   static_cast<std::uint8_t>(port_)};
+                                   static_cast<std::uint8_t>(port_),
+                                   static_cast<std::uint8_t>(sport_ >> 8),
+                                   static_cast<std::uint8_t>(sport_)};
         std::copy_n(first, std::min(size_, sizeof first),
                     out.begin() + static_cast<std::ptrdiff_t>(begin));
+        if (udp_ && sum_) {
+            const auto udp = begin - sizeof(sp_udp);
+            const auto sum = static_cast<std::uint16_t>(~udp_sum(out, udp, v6 ? 6 : 4));
+            out[udp + 6] = static_cast<std::uint8_t>(sum >> 8);
+            out[udp + 7] = static_cast<std::uint8_t>(sum);
+        }
         out.resize(out.size() - cut_ + pad_, 0xee);
         return out;
     }
@@ -132,8 +161,9 @@ private:
     std::vector<std::uint16_t> vlans_;
     std::optional<std::uint16_t> ethertype_, udp_, udp_length_, ip_length_;
     std::optional<std::uint8_t> protocol_, ip_first_;
-    std::uint16_t fragment_ = 0x4000, port_ = served_port;
-    std::uint8_t version_ = SP_WIRE_VERSION, type_ = SP_DATA, flags_ = 0;
+    std::uint16_t fragment_ = 0x4000, port_ = served_port, sport_ = 0;
+    bool sum_ = false;
+    std::uint8_t station_ = 2, version_ = SP_WIRE_VERSION, type_ = SP_DATA, flags_ = 0;
     std::size_t size_ = 124, cut_ = 0, pad_ = 0;
 };
 
@@ -188,11 +218,22 @@ protected:
             const std::uint32_t owners = 1;
             ASSERT_EQ(bpf_map_update_elem(program_.maps.fd(map::local), &key, &owners, BPF_ANY), 0);
         }
+        set_answered(0);
     }
 
     void set_port(std::uint32_t port, std::uint16_t value) const
     {
         ASSERT_EQ(bpf_map_update_elem(program_.maps.fd(map::ports), &port, &value, BPF_ANY), 0);
+    }
+
+    // As if so many pings were answered, in a time that does not pass.
+    void set_answered(std::uint64_t answered) const
+    {
+        const std::uint32_t only = 0;
+        const std::vector<sp_ping_budget> each(static_cast<std::size_t>(libbpf_num_possible_cpus()),
+                                               sp_ping_budget{~std::uint64_t{0}, answered});
+        ASSERT_EQ(bpf_map_update_elem(program_.maps.fd(map::pings), &only, each.data(), BPF_ANY),
+                  0);
     }
 
     // A socket with a receive ring is all that the map wants.
@@ -247,7 +288,7 @@ fate drops(sp_xdp_stat counter)
     return {XDP_DROP, counter};
 }
 
-constexpr fate redirected{XDP_REDIRECT, SP_XDP_steered};
+constexpr fate redirected{XDP_REDIRECT, SP_XDP_steered}, answered{XDP_TX, SP_XDP_ponged};
 
 // With encapsulation on port 5370 and a socket on queue 0.
 std::vector<row> default_rows()
@@ -272,6 +313,19 @@ std::vector<row> default_rows()
          redirected},
         {"all known flags may be set", p().flags(SP_FLAGS_KNOWN), redirected},
         {"PONG is the last known type", p().type(SP_PONG), redirected},
+        {"PING is answered", p().type(SP_PING).port(0).size(56), answered},
+        {"PING over IPv6 is answered", p().ipv6().type(SP_PING).port(0), answered},
+        {"PING behind UDP is answered", p().udp().type(SP_PING).port(0), answered},
+        {"PING behind a tag and UDP over IPv6 is answered",
+         p().vlan().ipv6().udp().type(SP_PING).port(0).size(1400), answered},
+        {"PING to another host is the kernel's", p().type(SP_PING).port(0).to(other_ipv4),
+         passes(SP_XDP_foreign_address)},
+        {"PING to a station of many is the kernel's", p().type(SP_PING).port(0).station(0xff),
+         passes(SP_XDP_foreign_address)},
+        {"PING of another version is left alone", p().type(SP_PING).port(0).version(0x25),
+         passes(SP_XDP_other_version)},
+        {"PING to a port is an engine's", p().type(SP_PING), redirected},
+        {"PONG without a port is the kernel's", p().type(SP_PONG).port(0), passes(SP_XDP_no_port)},
         {"ARP is left alone", p().ethertype(0x0806), passes(SP_XDP_not_sp)},
         {"two VLAN tags are too many", p().vlan(SP_ETHERTYPE_QINQ).vlan(), passes(SP_XDP_not_sp)},
         {"TCP is left alone", p().protocol(6), passes(SP_XDP_not_sp)},
@@ -347,6 +401,13 @@ TEST_F(steer, gives_each_packet_its_verdict_and_raises_its_counter)
         EXPECT_EQ(seen, expected) << sentence;
         risen.insert(seen.counter);
     }
+    set_answered(SP_PINGS_MAX);
+    const auto ping = packet().type(SP_PING).port(0).bytes();
+    EXPECT_EQ(run(ping), drops(SP_XDP_ping_rate));
+    set_answered(SP_PINGS_MAX - 1);
+    EXPECT_EQ(run(ping), answered);
+    EXPECT_EQ(run(ping), drops(SP_XDP_ping_rate));
+    risen.insert(SP_XDP_ping_rate);
     for (unsigned i = 0; i < SP_XDP_STATS; ++i)
         EXPECT_TRUE(risen.contains(i)) << "no packet of the table raises " << stat_table[i].name;
 }
@@ -422,8 +483,17 @@ TEST_F(steer, is_described_by_its_config)
     EXPECT_STREQ(reinterpret_cast<const char *>(config->version), SP_VERSION);
 }
 
-// The same decision in user space.
-fate decide(const std::vector<std::uint8_t> &frame, const load_options &options, bool has_socket)
+bool is_local(const sp_parsed &found)
+{
+    const bool v4 = found.family == 4;
+    std::uint8_t local[16]{};
+    inet_pton(v4 ? AF_INET : AF_INET6, v4 ? local_ipv4 : local_ipv6, local);
+    return std::memcmp(found.destination, local, v4 ? 4 : 16) == 0;
+}
+
+// The same decision in user space. `budget`: another ping may be answered.
+fate decide(const std::vector<std::uint8_t> &frame, const load_options &options, bool has_socket,
+            bool budget)
 {
     sp_parsed found{};
     const auto miss = options.miss_drops ? XDP_DROP : XDP_PASS;
@@ -447,12 +517,13 @@ fate decide(const std::vector<std::uint8_t> &frame, const load_options &options,
         return drops(SP_XDP_bad_flags);
     }
     const auto port = ntohs(found.header->dport);
+    if (found.header->type == SP_PING && !port)
+        return !is_local(found) || ((frame[0] | frame[6]) & 1) ? passes(SP_XDP_foreign_address)
+               : budget                                        ? answered
+                                                               : drops(SP_XDP_ping_rate);
     const bool served = port == served_port || port == wrong_shard_port;
-    std::uint8_t local[16]{};
-    inet_pton(found.family == 4 ? AF_INET : AF_INET6, found.family == 4 ? local_ipv4 : local_ipv6,
-              local);
-    const bool ours = std::memcmp(found.destination, local, found.family == 4 ? 4 : 16) == 0;
-    if (!served && !options.miss_drops)
+    const bool ours = is_local(found);
+    if (!served && (!options.miss_drops || found.header->type == SP_PONG))
         return passes(SP_XDP_no_port);
     if (!ours)
         return passes(SP_XDP_foreign_address);
@@ -488,6 +559,65 @@ void mutate(std::vector<std::uint8_t> &frame, std::mt19937_64 &random)
                      static_cast<std::uint8_t>(random()));
 }
 
+// What the program made of a frame, by the kernel's test run.
+TEST_F(steer, answers_a_ping_with_what_came_both_ends_exchanged)
+{
+    load({.udp_port = encapsulated_port});
+    for (auto p : {packet(), packet().ipv6(), packet().udp(), packet().ipv6().udp(),
+                   packet().vlan().ipv6().udp()}) {
+        const auto sent = p.type(SP_PING).port(0).sport(4711).size(80).sum().bytes();
+        std::vector<std::uint8_t> back(sent.size());
+        LIBBPF_OPTS(bpf_test_run_opts, how, .data_in = sent.data(), .data_out = back.data(),
+                    .data_size_in = static_cast<std::uint32_t>(sent.size()),
+                    .data_size_out = static_cast<std::uint32_t>(back.size()), .repeat = 1);
+        ASSERT_EQ(bpf_prog_test_run_opts(program_.fd.get(), &how), 0) << std::strerror(errno);
+        ASSERT_EQ(how.retval, static_cast<unsigned>(XDP_TX));
+        ASSERT_EQ(how.data_size_out, sent.size()) << "as long as it came";
+        EXPECT_TRUE(std::equal(sent.begin(), sent.begin() + 6, back.begin() + 6));
+        EXPECT_TRUE(std::equal(sent.begin() + 6, sent.begin() + 12, back.begin()));
+        sp_parsed question{}, answer{};
+        const auto parse = [](const auto &frame, sp_parsed &out) {
+            return sp_parse_frame(frame.data(), frame.data() + frame.size(), SP_IP_PROTOCOL,
+                                  htons(encapsulated_port), &out);
+        };
+        ASSERT_EQ(parse(sent, question), SP_SHAPE_SP);
+        // What came behind UDP goes back to a port that is not ours: parsed as it was asked.
+        if (question.udp) {
+            const auto at = reinterpret_cast<const std::uint8_t *>(question.udp) - sent.data();
+            sp_udp udp;
+            std::memcpy(&udp, back.data() + at, sizeof udp);
+            EXPECT_EQ(udp.source, htons(encapsulated_port));
+            EXPECT_EQ(udp.destination, question.udp->source);
+            EXPECT_TRUE(udp_sum_is_right(back, static_cast<std::size_t>(at), question.family));
+            const auto port = udp.source;
+            udp.source = udp.destination;
+            udp.destination = port;
+            std::memcpy(back.data() + at, &udp, sizeof udp);
+        }
+        ASSERT_EQ(parse(back, answer), SP_SHAPE_SP);
+        EXPECT_EQ(answer.length, question.length);
+        const std::size_t bytes = question.family == 4 ? 4 : 16;
+        EXPECT_EQ(std::memcmp(answer.source, question.destination, bytes), 0);
+        EXPECT_EQ(std::memcmp(answer.destination, question.source, bytes), 0);
+        EXPECT_EQ(answer.header->type, SP_PONG);
+        EXPECT_EQ(answer.header->dport, htons(4711));
+        EXPECT_EQ(answer.header->sport, 0);
+        EXPECT_EQ(std::memcmp(answer.header + 1, question.header + 1,
+                              question.length - sizeof(sp_header)),
+                  0);
+    }
+}
+
+TEST_F(steer, answers_pings_again_when_their_second_is_over)
+{
+    load({});
+    const std::uint32_t only = 0;
+    const std::vector<sp_ping_budget> spent(static_cast<std::size_t>(libbpf_num_possible_cpus()),
+                                            sp_ping_budget{0, SP_PINGS_MAX}); // of an earlier time
+    ASSERT_EQ(bpf_map_update_elem(program_.maps.fd(map::pings), &only, spent.data(), BPF_ANY), 0);
+    EXPECT_EQ(run(packet().type(SP_PING).port(0).bytes()), answered);
+}
+
 class steer_like_the_parser : public steer, public ::testing::WithParamInterface<bool> {};
 
 TEST_P(steer_like_the_parser, on_fifty_thousand_mutated_packets)
@@ -507,7 +637,9 @@ TEST_P(steer_like_the_parser, on_fifty_thousand_mutated_packets)
     for (int i = 0; i < packets; ++i) {
         auto frame = base[random() % base.size()];
         mutate(frame, random);
-        const auto expected = decide(frame, options_, true);
+        const bool budget = random() % 2;
+        const auto expected = decide(frame, options_, true, budget);
+        set_answered(budget ? 0 : SP_PINGS_MAX);
         const auto seen = run(frame);
         ASSERT_EQ(seen, expected) << "packet " << i << ": " << ::testing::PrintToString(frame);
         ++spread[seen.counter];

@@ -39,7 +39,7 @@ TEST_F(xdp, loaded_program_is_pinned_and_described)
     ASSERT_EQ(::stat("/proc/thread-self/ns/net", &space), 0);
     EXPECT_EQ(report.pinned_in, root() + "/veth-a@" + std::to_string(space.st_ino));
     for (const auto *name : {"link", "prog", "maps/sp_config", "maps/sp_stats", "maps/sp_ports",
-                             "maps/sp_local", "maps/sp_xsks"})
+                             "maps/sp_local", "maps/sp_xsks", "maps/sp_pings"})
         EXPECT_TRUE(std::filesystem::exists(report.pinned_in + '/' + name)) << name;
     struct ::stat mode_of_root{};
     ASSERT_EQ(::stat(root().c_str(), &mode_of_root), 0);

@@ -123,11 +123,12 @@ void steering::give_back(const sp_local_key &key) noexcept
     std::uint32_t owners = 0;
     if (bpf_map_lookup_elem(local_.get(), &key, &owners) != 0)
         return;
-    if (owners <= 1) {
+    const auto others = owners & ~SP_LOCAL_KEPT;
+    owners = (owners & SP_LOCAL_KEPT) | (others ? others - 1 : 0);
+    if (!owners) {
         (void)bpf_map_delete_elem(local_.get(), &key);
         return;
     }
-    --owners;
     (void)bpf_map_update_elem(local_.get(), &key, &owners, BPF_EXIST);
 }
 

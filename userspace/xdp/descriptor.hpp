@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// A file descriptor with one owner, and the five maps of the program as a set of them. Nothing here
+// A file descriptor with one owner, and the maps of the program as a set of them. Nothing here
 // fails: what close() reports is not asked, since none of these descriptors carries unwritten data.
 #pragma once
 
@@ -43,8 +43,9 @@ private:
 };
 
 // The maps of abi/maps.h, in the order of their names.
-enum class map : std::uint8_t { config, stats, ports, local, xsks };
-inline constexpr std::array map_names{"sp_config", "sp_stats", "sp_ports", "sp_local", "sp_xsks"};
+enum class map : std::uint8_t { config, stats, ports, local, xsks, pings };
+inline constexpr std::array map_names{"sp_config", "sp_stats", "sp_ports",
+                                      "sp_local",  "sp_xsks",  "sp_pings"};
 
 class map_set {
 public:
@@ -58,7 +59,8 @@ private:
     std::array<descriptor, map_names.size()> fds_;
 };
 
-inline constexpr std::array every_map{map::config, map::stats, map::ports, map::local, map::xsks};
+inline constexpr std::array every_map{map::config, map::stats, map::ports,
+                                      map::local,  map::xsks,  map::pings};
 static_assert(every_map.size() == map_names.size());
 
 [[nodiscard]] constexpr const char *name_of(map which) noexcept

@@ -3,6 +3,7 @@
 // Loading for good, replacing in place, unloading. The order of steps is such that a failure at any
 // of them leaves what was there: pins are made beside the old ones, the link is updated, and only
 // then do the names change.
+#include "userspace/xdp/addresses.hpp"
 #include "userspace/xdp/device.hpp"
 #include "userspace/xdp/faults.hpp"
 #include "userspace/xdp/pins.hpp"
@@ -71,6 +72,8 @@ result<load_report> load_fresh(const device &where, const std::string &directory
     const auto loaded = load_program(options);
     if (!loaded)
         return std::unexpected(loaded.error());
+    if (const auto kept = keep_addresses(loaded->maps.fd(map::local), where); !kept)
+        return std::unexpected(kept.error());
     auto done = attach_program(loaded->fd.get(), where, options.how);
     if (!done)
         return std::unexpected(done.error());
@@ -120,6 +123,8 @@ result<load_report> load_over(const device &where, const pinned &present,
     const auto loaded = load_program(options, same_layout ? &present.maps : nullptr);
     if (!loaded)
         return std::unexpected(loaded.error());
+    if (const auto kept = keep_addresses(loaded->maps.fd(map::local), where); !kept)
+        return std::unexpected(kept.error());
     auto why = difference(present, config, *loaded, options);
     auto report = report_of(load_outcome::replaced, where, runs->where, *loaded);
     report.pinned_in = directory;
