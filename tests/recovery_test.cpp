@@ -128,6 +128,31 @@ TEST(recovery, waits_longer_each_time_when_nothing_comes_back)
     EXPECT_LE(sent.size(), 30u); // and no storm
 }
 
+TEST(recovery, lets_a_packet_rest_that_is_lost_again_and_again_while_others_pass)
+{
+    link_pair p;
+    p.latency = 10us;
+    p.open();
+    std::vector<instant> sent;
+    p.lose = [&](const bytes &packet) {
+        const bool cursed = is_data(packet) && header_of(packet).seq == be32(3);
+        if (cursed)
+            sent.push_back(p.now);
+        return cursed;
+    };
+    std::vector<std::string> all(400, numbered(1000));
+    std::size_t next = 0, from = 0;
+    for (int i = 0; i < 400; ++i) {
+        (void)p.feed(p.dialer, all, next, from);
+        p.pass(100us);
+    }
+    EXPECT_GE(sent.size(), 5u);
+    EXPECT_LE(sent.size(), 12u); // in 40 ms: not one each round trip
+    p.lose = [](const bytes &) { return false; };
+    p.pass(300ms);
+    EXPECT_GE(p.listener.got.size(), 4u); // and it comes at last
+}
+
 TEST(recovery, does_not_send_again_what_is_only_late)
 {
     link_pair p;

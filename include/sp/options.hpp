@@ -59,13 +59,14 @@ struct options {
     std::optional<std::uint32_t> pair_version = {};      // pair: 1; 0 is nanomsg's
     std::optional<duration> connect_timeout = {};        // 5 s: one attempt of a dial
     std::optional<duration> reconnect_min = {};          // 10 ms; streams 100 ms
-    std::optional<duration> reconnect_max = {};          // 2 s; streams 10 s
+    std::optional<duration> reconnect_max = {};          // 500 ms; streams 10 s
     std::optional<duration> hello_timeout = {};          // streams: 10 s
     std::optional<std::uint32_t> half_open_max = {};     // 256: unfinished hellos of one listener
     std::optional<duration> keepalive_interval = {};     // own links: 250 ms
     std::optional<duration> peer_timeout = {};           // own links: 1 s of silence
-    std::optional<std::uint32_t> credit_messages = {};   // own links: pull, rep, respondent 64,
-                                                         // others 32; what a peer may send ahead
+    std::optional<std::uint32_t> credit_messages = {};   // own links: what a peer may send ahead;
+                                                         // unset: 32 packets (pull, rep, respondent
+                                                         // 64) of any number of small messages
     std::optional<std::uint32_t> pipes_max = {};         // 4096
     std::optional<std::uint64_t> stream_send_bytes = {}; // push: 64 KiB, others the kernel's
     std::optional<bool> tcp_nodelay = {};                // true

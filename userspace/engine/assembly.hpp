@@ -96,8 +96,9 @@ auto engine<Transport, Streams>::take_part(pipe_id id, pipe &p, socket &s, const
             return taking::not_now;
         ++p.messages_begun;
         p.assembled = 0;
-        p.charged += r.at;
-        charged_ += r.at;
+        const auto charge = static_cast<std::uint32_t>(frame_pool::footprint(r.at));
+        p.charged += charge;
+        charged_ += charge;
     } else if (!p.assembling || r.message + 1 != p.messages_begun || r.at != p.assembled) {
         return end(stat::pipe_bad_frame, SP_REASON_PROTOCOL_ERROR);
     }
@@ -111,7 +112,8 @@ auto engine<Transport, Streams>::take_part(pipe_id id, pipe &p, socket &s, const
     stats_.add(stat::link_parts);
     if (r.last()) {
         p.assembling = nullptr;
-        p.charges.push_back({p.messages_come + 1, f.size});
+        p.charges.push_back({p.messages_come + 1,
+                             static_cast<std::uint32_t>(frame_pool::footprint(f.size))});
         hand_over(id, p, s, f, now);
         discharge(p);
     }
@@ -165,9 +167,10 @@ bool engine<Transport, Streams>::may_assemble(const pipe &p, const socket &s,
                                               std::uint32_t bytes) const noexcept
 {
     static constexpr std::size_t of_engine = 16u << 20, of_pipe = 2u << 20;
-    const std::size_t largest = s.options.message_max;
-    return p.charged + bytes <= std::max(of_pipe, largest) &&
-           charged_ + bytes <= std::max(of_engine, largest);
+    const auto wanted = frame_pool::footprint(bytes);
+    const auto largest = frame_pool::footprint(s.options.message_max);
+    return p.charged + wanted <= std::max(of_pipe, largest) &&
+           charged_ + wanted <= std::max(of_engine, largest);
 }
 
 template <transport Transport, stream_transport Streams>

@@ -345,7 +345,7 @@ void engine<Transport, Streams>::pause(endpoint_id id, endpoint &e, instant now)
     using namespace std::chrono_literals;
     const std::chrono::nanoseconds least = options.reconnect_min.value_or(e.place ? 100ms : 10ms);
     const std::chrono::nanoseconds most =
-        std::max(least, options.reconnect_max.value_or(e.place ? 10s : 2s));
+        std::max(least, options.reconnect_max.value_or(e.place ? 10s : 500ms));
     std::chrono::nanoseconds wait{0};
     if (e.failures > 0) {
         const auto doublings = std::min(e.failures - 1, 30u);

@@ -140,6 +140,11 @@ public:
         }
     }
 
+    // What a frame of `size` bytes takes of the memory, its own header included.
+    [[nodiscard]] static constexpr std::size_t footprint(std::size_t size) noexcept
+    {
+        return std::size_t{1} << (class_of(size) + smallest_bits);
+    }
     [[nodiscard]] std::size_t memory() const noexcept { return memory_; }
     [[nodiscard]] std::uint64_t denials() const noexcept { return denials_; } // for memory_max
     [[nodiscard]] std::size_t memory_max() const noexcept { return memory_max_; }
@@ -158,7 +163,7 @@ private:
     static constexpr std::size_t classes = 24;      // up to 2 GiB
     static constexpr std::size_t slab_bytes = 64 * 1024;
 
-    static std::size_t class_of(std::size_t size) noexcept
+    static constexpr std::size_t class_of(std::size_t size) noexcept
     {
         if (size > std::size_t{1} << 32)
             return classes; // there is none

@@ -44,7 +44,7 @@ struct socket_options {
     bool one_peer = false;             // a second peer is refused as busy
     std::chrono::nanoseconds connect_timeout = std::chrono::seconds(5);
     std::chrono::nanoseconds hello_timeout = std::chrono::seconds(10);
-    // Unset: what suits the transport. Own links 10 ms to 2 s, streams 100 ms to 10 s.
+    // Unset: what suits the transport. Own links 10 to 500 ms, streams 100 ms to 10 s.
     std::optional<std::chrono::nanoseconds> reconnect_min{}, reconnect_max{};
     std::chrono::nanoseconds keepalive_interval = std::chrono::milliseconds(250);
     std::chrono::nanoseconds peer_timeout = std::chrono::seconds(1);

@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 // The handshake is tried again after 20, 40, 80 ... ms; the caller bounds the whole. From the third
 // PROBE on it is padded to what passes everywhere only: a black hole for larger ones shows here.
 constexpr auto handshake_retry = 20ms;
-constexpr auto handshake_retry_max = 640ms;
+constexpr auto handshake_retry_max = 320ms;
 constexpr int probes_at_full_size = 2;
 constexpr int inits_per_cookie = 5;
 
@@ -109,8 +109,8 @@ arrival connection::on_packet(std::span<const std::byte> packet, instant now) no
         due_ |= due_ack;
     if (header.type != SP_ACK)
         return on_data(header, packet, now);
-    // The tail of what the peer sent has not come, and it must know. Once: our answer is such an ACK
-    // too when something of ours is missing there, and would be answered without end.
+    // The tail of what the peer sent has not come, and it must know. Once: our answer is such an
+    // ACK too when something of ours is missing there, and would be answered without end.
     if (const auto seq = be32(header.seq); before(in_.expected(), seq) && before(told_, seq)) {
         told_ = seq;
         due_ |= due_ack;
@@ -132,7 +132,8 @@ arrival connection::on_cookie(std::span<const std::byte> packet, instant now) no
     sample_handshake(now);
     cookie_epoch_ = be32(answer.epoch);
     std::ranges::copy(answer.cookie, cookie_.begin());
-    proven_packet_ = std::max<std::uint16_t>(length, sizeof(sp_init));
+    // Of several PROBEs the longest that arrived counts: the listener may have accepted by it.
+    proven_packet_ = std::max({proven_packet_, length, std::uint16_t{sizeof(sp_init)}});
     phase_ = phase::opening;
     attempt_ = 0;
     due_ = due_init;
@@ -279,8 +280,10 @@ arrival connection::on_disconnect(std::span<const std::byte> packet) noexcept
 
 void connection::on_init_again() noexcept
 {
-    if (phase_ == phase::open || phase_ == phase::accepted)
-        due_ |= due_accept;
+    if (phase_ != phase::open && phase_ != phase::accepted)
+        return;
+    due_ |= due_accept;
+    attempt_ = std::max<std::uint8_t>(attempt_, 1); // which one is answered tells no round trip
 }
 
 void connection::on_reset(std::uint64_t unknown_pn, instant now) noexcept

@@ -23,6 +23,9 @@ constexpr std::size_t slice_unit = 4;
 constexpr auto credit_question = 10ms;
 constexpr auto credit_question_max = 250ms;
 
+// Between two sendings of a packet that was missed three times; doubles up to 128 ms.
+constexpr auto rest_first = 1ms;
+
 // Copies bytes [from, from + to.size()) of head and body together.
 void gather(std::span<std::byte> to, std::span<const std::byte> head,
             std::span<const std::byte> body, std::size_t from) noexcept
@@ -156,7 +159,8 @@ std::span<std::byte> sender::room_in_open() noexcept
     if (!open_)
         return {};
     const auto &e = at(next_ - 1);
-    if (e.length >= contents_max() || (records_max_ != 0 && e.messages >= records_max_))
+    const auto messages_most = records_max_ != 0 ? records_max_ : shared_messages_max;
+    if (e.length >= std::min(contents_max(), shared_bytes_max) || e.messages >= messages_most)
         return {};
     return std::span(store_).subspan((e.place + e.length) & (store_.size() - 1),
                                      contents_max() - e.length);
@@ -168,6 +172,7 @@ std::size_t sender::append(std::span<const std::byte> head, std::span<const std:
                            std::size_t from, instant now) noexcept
 {
     SP_INVARIANT(ready());
+    now_ = now;
     const auto size = head.size() + body.size();
     if (size > message_space(packet_max_) || from > 0)
         return append_parts(head, body, from, now);
@@ -184,6 +189,8 @@ std::size_t sender::append(std::span<const std::byte> head, std::span<const std:
     ++e.messages;
     ++messages_;
     ++begun_;
+    if (room_in_open().size() <= SP_RECORD_SIZE)
+        end_packet(); // full: it waits for nothing
     return size;
 }
 
@@ -251,11 +258,20 @@ shipment sender::ship(std::uint32_t seq, bool ask) noexcept
             .ask = ask};
 }
 
+// What is lost again and again must not be sent without end while other packets get through.
+instant sender::rests_until(const entry &e) const noexcept
+{
+    if (e.sends < sends_at_once)
+        return {};
+    return e.sent_at + rest_first * (1 << std::min<unsigned>(e.sends - sends_at_once, 7));
+}
+
 std::optional<shipment> sender::next() noexcept
 {
     if (missing_ > 0 && (forced_ > 0 || flying_ < congestion_.window()))
         for (auto seq = oldest_; seq != unsent_; ++seq)
-            if (at(seq).what == state::missing)
+            if (const auto &e = at(seq);
+                e.what == state::missing && (forced_ > 0 || rests_until(e) <= now_))
                 return ship(seq, true);
     if (unsent_ == next_ || flying_ >= congestion_.window())
         return std::nullopt;
@@ -292,7 +308,7 @@ void sender::on_sent(const shipment &what, instant now) noexcept
     e.order = ++sendings_;
     e.sent_at = now;
     e.sends = static_cast<std::uint8_t>(std::min(e.sends + 1, 255));
-    active_at_ = now;
+    active_at_ = now_ = now;
     if (what.ask) {
         asked_ = true;
         asked_at_seq_ = what.seq;
@@ -315,7 +331,7 @@ void sender::on_delivered(entry &e, instant now) noexcept
         sample_ = since;
     // Of what was sent more than once the first may have arrived, unless there was time enough for
     // the last.
-    if (e.sends == 1 || since >= rtt_.shortest())
+    if (e.sends == 1 || (rtt_.known() && since >= rtt_.shortest()))
         newest_there_ = std::max(newest_there_, e.order);
     if (is_long(e))
         long_missing_ = 0;
@@ -338,6 +354,7 @@ void sender::on_progress(instant now) noexcept
 
 bool sender::on_feedback(const feedback &f, instant now) noexcept
 {
+    now_ = now;
     if (before(unsent_, f.ack))
         return false;
     if (before(limit_, f.limit)) {
@@ -415,7 +432,7 @@ void sender::find_missing(std::uint32_t known_end, instant now) noexcept
 // was sent before the question and is not confirmed by it did not arrive.
 void sender::on_answer(std::uint32_t known_end, instant now) noexcept
 {
-    if (!question_ || now - question_at_ < rtt_.shortest())
+    if (!question_ || !rtt_.known() || now - question_at_ < rtt_.shortest())
         return;
     for (auto seq = oldest_; before(seq, known_end); ++seq)
         if (auto &e = at(seq); e.what == state::flying && e.order <= *question_)
@@ -428,6 +445,11 @@ void sender::on_answer(std::uint32_t known_end, instant now) noexcept
 instant sender::next_deadline() const noexcept
 {
     auto at_least = overtaken_at_;
+    if (missing_ > 0)
+        for (auto seq = oldest_; seq != unsent_; ++seq)
+            if (const auto &e = at(seq); e.what == state::missing)
+                if (const auto until = rests_until(e); until > now_)
+                    at_least = std::min(at_least, until);
     if (flying_ > 0) {
         at_least = std::min(at_least, active_at_ + rtt_.timeout(timeouts_));
         if (questions_ < questions_max)
@@ -461,6 +483,7 @@ void sender::on_timeout(instant now) noexcept
 
 bool sender::on_deadline(instant now) noexcept
 {
+    now_ = now;
     if (overtaken_at_ <= now)
         find_missing(unsent_, now);
     if (waits_for_company() && opened_at_ + cork_time <= now)

@@ -139,6 +139,7 @@ private:
     void on_answer(std::uint32_t known_end, instant now) noexcept;
     void on_progress(instant now) noexcept;
     void on_timeout(instant now) noexcept;
+    [[nodiscard]] instant rests_until(const entry &e) const noexcept;
 
     // So many packets may be under way before small messages wait for company: a burst of a few
     // goes out at once, a stream fills its packets.
@@ -147,6 +148,12 @@ private:
     static constexpr auto cork_time = std::chrono::microseconds(200);
     static constexpr std::uint64_t reordering = 3; // packets that may overtake one
     static constexpr unsigned questions_max = 2;   // before time-outs take over
+    // Small messages share a packet up to these: beyond, a packet costs its messages little, and what
+    // a credit of packets admits must stay well below the queue of a receiver that drops (1 MiB).
+    static constexpr std::size_t shared_bytes_max = 4096;
+    static constexpr std::uint16_t shared_messages_max = 48;
+    // So often a packet is sent at once when it is missed; then it rests, longer each time.
+    static constexpr unsigned sends_at_once = 3;
     static constexpr unsigned resent_on_timeout = 2;
     // Of long packets in a row before the path is called narrow.
     static constexpr unsigned long_missing_max = 6;
@@ -179,6 +186,7 @@ private:
     instant question_at_{};
     unsigned questions_ = 0, timeouts_ = 0; // since the last progress
     unsigned credit_questions_ = 0;
+    instant now_{};       // of the latest call that had one
     instant active_at_{}; // something went out, or was confirmed
     instant overtaken_at_ = instant::max();
     unsigned long_missing_ = 0;                      // long packets missed since one arrived
