@@ -41,7 +41,9 @@ folders := ring protocol link stream engine transport xdp
 library_sources := $(wildcard userspace/*.cpp) $(wildcard $(folders:%=userspace/%/*.cpp))
 cli_sources := $(wildcard userspace/cli/*.cpp)
 test_sources := $(wildcard tests/*_test.cpp tests/*/*_test.cpp)
-test_support := $(filter-out $(test_sources),$(wildcard tests/*.cpp tests/*/*.cpp))
+sim_sources := $(filter-out %_test.cpp,$(wildcard tests/sim/*.cpp))
+sim_shared := tests/sim/network.cpp tests/sim/scenario.cpp # the rest of the simulator is a program of its own
+test_support := $(filter-out $(test_sources) $(filter-out $(sim_shared),$(sim_sources)),$(wildcard tests/*.cpp tests/*/*.cpp))
 bench_sources := $(wildcard bench/*.cpp)
 example_sources := $(wildcard userspace/examples/*.cpp)
 headers := $(wildcard include/sp/*.hpp include/sp/abi/*.hpp include/sp/abi/*.h)
@@ -54,7 +56,7 @@ examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
 
-.PHONY: all deps deps-test deps-tools test demo bench docs asan tsan tidy format headers install uninstall clean help
+.PHONY: all deps deps-test deps-tools test sim plants demo bench docs asan tsan tidy format headers install uninstall clean help
 
 all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
 
@@ -136,6 +138,37 @@ $(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
 	@echo "  LINK    $@"
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock -lnng $(LIBS)
 
+# The simulator, three times, from objects of its own and the same in every mode: as fast as it goes, under sanitizers,
+# and with the planted bugs. What it tests is compiled as it ships, but for marks at rare branches.
+sim_tested := $(wildcard userspace/protocol/*.cpp userspace/link/*.cpp userspace/stream/*.cpp)
+sim_objects = $(patsubst %.cpp,build/$(1)/%.o,$(sim_sources) $(sim_tested))
+SIM_FLAGS_sim := -O2 -g1
+SIM_FLAGS_asan-sim := $(MODE_FLAGS_asan)
+SIM_FLAGS_plants := -O2 -g1 -DSP_PLANTS
+SEEDS := 1000000
+
+define sim_flavour
+build/$(1)/%.o: %.cpp | deps-test
+	@mkdir -p $$(@D)
+	@echo "  CXX     $$@"
+	$$(Q)$$(CXX) $$(CPPFLAGS) -std=c++23 $$(WARNINGS) $$(SIM_FLAGS_$(1)) -DSP_MARKS -MMD -MP -c $$< -o $$@
+
+build/$(1)/sp-sim: $$(call sim_objects,$(1))
+	@echo "  LINK    $$@"
+	$$(Q)$$(CXX) $$(SIM_FLAGS_$(1)) -o $$@ $$^ -lsodium
+endef
+$(foreach flavour,sim asan-sim plants,$(eval $(call sim_flavour,$(flavour))))
+
+build/sp-sim: build/sim/sp-sim
+	$(Q)ln -sf sim/sp-sim $@
+
+sim: build/sp-sim ## run SEEDS=1000000 seeds of the simulator
+	$(Q)mkdir -p build/tapes
+	$(Q)build/sp-sim --seeds $(SEEDS) --rules --out build/tapes
+
+plants: build/plants/sp-sim ## show that the simulator finds every bug that was planted for it
+	$(Q)build/plants/sp-sim --plants --seeds 10000
+
 # Each public header compiles alone, with both compilers.
 $(BUILD)/headers/%.alone: include/sp/% | deps-test
 	@mkdir -p $(@D)
@@ -149,7 +182,7 @@ $(BUILD)/headers/%.alone: include/sp/% | deps-test
 
 headers: $(headers:include/sp/%=$(BUILD)/headers/%.alone) ## prove that each public header compiles alone
 
-test: all headers $(BUILD)/sp-test ## run every test this machine allows; list the skips with their reasons
+test: all headers $(BUILD)/sp-test build/sp-sim build/asan-sim/sp-sim build/plants/sp-sim ## run every test this machine allows; list the skips with their reasons
 	$(Q)SP_BUILD=$(BUILD) tests/run $(BUILD)/sp-test
 
 demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
@@ -208,4 +241,4 @@ clean: ## remove build/
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj build/sim build/asan-sim build/plants -name '*.d' 2>/dev/null)

@@ -72,7 +72,10 @@ std::string part_of(const std::string &path)
         const auto rest = path.substr(std::string("userspace/").size());
         const auto slash = rest.find('/');
         if (slash == rest.npos)
-            return rest == "invariant.hpp" ? "invariant" : "root";
+            return rest == "invariant.hpp" || rest.starts_with("marks.") ||
+                           rest.starts_with("plants.")
+                       ? "invariant"
+                       : "root";
         return rest.substr(0, slash);
     }
     return path.substr(0, path.find('/'));
@@ -82,7 +85,7 @@ const std::map<std::string, std::set<std::string>> &arrows()
 {
     static const std::map<std::string, std::set<std::string>> may_include{
         {"abi", {"abi"}},
-        {"invariant", {}},
+        {"invariant", {"invariant"}}, // what every folder may include, and its tables
         {"error", {"abi", "error"}},
         {"public", {"abi", "error", "public"}},
         {"bpf", {"abi"}},

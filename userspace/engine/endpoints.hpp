@@ -7,6 +7,8 @@
 #pragma once
 
 #include "userspace/engine/engine.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 
@@ -141,6 +143,8 @@ template <transport Transport, stream_transport Streams>
 auto engine<Transport, Streams>::unwelcome(socket &s, const candidate &who) -> std::optional<denial>
 {
     if (s.options.one_peer && s.peers > 0)
+        SP_MARK(second_peer_refused);
+    if (s.options.one_peer && s.peers > 0 && !SP_PLANTED(engine_admits_second_peer))
         return denial{SP_REASON_BUSY, stat::listener_peer_busy};
     if (s.admit && !s.admit(who))
         return denial{SP_REASON_ACCESS, stat::listener_rejected};
@@ -356,7 +360,7 @@ void engine<Transport, Streams>::pause(endpoint_id id, endpoint &e, instant now)
         wait = std::chrono::nanoseconds(random_.between(whole - whole / 2, whole));
     }
     ++e.failures;
-    e.retry_at = now + wait;
+    e.retry_at = SP_PLANTED(engine_never_redials) && e.failures > 2 ? instant::max() : now + wait;
     schedule(id, e);
 }
 

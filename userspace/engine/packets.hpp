@@ -7,6 +7,8 @@
 #pragma once
 
 #include "userspace/engine/engine.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -37,7 +39,7 @@ void engine<Transport, Streams>::on_packet(std::size_t transport, const sp_addre
     }
     if (!same(p->address, from))
         return stats_.add(stat::link_wrong_source);
-    if (!link::intact(packet))
+    if (!link::intact(packet) && !SP_PLANTED(engine_takes_damaged))
         return stats_.add(stat::link_bad_crc);
     on_known(pipes_.name(dcid & 0xffff), *p, packet, now);
 }
@@ -146,6 +148,8 @@ void engine<Transport, Streams>::on_probe(std::size_t transport, const sp_addres
     const auto answer = link::make_cookie(probe, static_cast<std::uint16_t>(packet.size()),
                                           cookies_.epoch(), cookies_.make(claim));
     transports_[transport]->send_to(from, std::as_bytes(std::span(&answer, 1)));
+    if (SP_PLANTED(engine_amplifies))
+        transports_[transport]->send_to(from, std::as_bytes(std::span(&answer, 1)));
 }
 
 template <transport Transport, stream_transport Streams>
@@ -162,6 +166,8 @@ void engine<Transport, Streams>::on_init(std::size_t transport, const sp_address
     link::cookie shown;
     std::ranges::copy(init.cookie, shown.begin());
     if (!cookies_.good(claim, link::be32(init.epoch), shown))
+        SP_MARK(cookie_refused);
+    if (!cookies_.good(claim, link::be32(init.epoch), shown) && !SP_PLANTED(engine_skips_cookie))
         return stats_.add(stat::link_no_cookie);
     if (scid == 0 || link::be16(init.params.packet_max) < sizeof(sp_init))
         return stats_.add(stat::link_bad_packet);
@@ -169,6 +175,7 @@ void engine<Transport, Streams>::on_init(std::size_t transport, const sp_address
     for (std::size_t i = 0; i < peer_ids_.size(); ++i)
         if (auto *p = peer_ids_[i] == scid ? pipes_.at(i) : nullptr;
             p && p->link && !p->dialed && same(p->address, from)) {
+            SP_MARK(handshake_again);
             p->link->on_init_again();
             touch(pipes_.name(i), *p);
             return settle_touched(now);

@@ -7,6 +7,8 @@
 #pragma once
 
 #include "userspace/engine/engine.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 
@@ -407,6 +409,9 @@ void engine<Transport, Streams>::report(pipe &p) noexcept
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::block(pipe_id id, pipe &p)
 {
+    SP_MARK(transport_full);
+    if (SP_PLANTED(engine_forgets_blocked))
+        return;
     if (p.blocked)
         return;
     p.blocked = true;
@@ -552,7 +557,10 @@ void engine<Transport, Streams>::settle(socket &s, instant now)
             continue;
         visit(s, [&](auto &machine) { machine.pump(now, out_); });
         if (out_.empty())
-            return schedule(s); // a pipe that came may have set a timer: of a request that waited
+            return SP_PLANTED(engine_forgets_timers)
+                       ? void()
+                       : schedule(
+                             s); // a pipe that came may have set a timer: of a request that waited
     }
 }
 

@@ -4,6 +4,8 @@
 #include "userspace/invariant.hpp"
 #include "userspace/link/packet.hpp"
 #include "userspace/link/stranger.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -111,7 +113,8 @@ arrival connection::on_packet(std::span<const std::byte> packet, instant now) no
         return on_data(header, packet, now);
     // The tail of what the peer sent has not come, and it must know. Once: our answer is such an
     // ACK too when something of ours is missing there, and would be answered without end.
-    if (const auto seq = be32(header.seq); before(in_.expected(), seq) && before(told_, seq)) {
+    if (const auto seq = be32(header.seq);
+        before(in_.expected(), seq) && (before(told_, seq) || SP_PLANTED(link_ack_volley))) {
         told_ = seq;
         due_ |= due_ack;
     }
@@ -288,6 +291,7 @@ void connection::on_init_again() noexcept
 
 void connection::on_reset(std::uint64_t unknown_pn, instant now) noexcept
 {
+    SP_MARK(reset_heeded);
     if (phase_ != phase::open || unknown_pn >= next_pn_ || next_pn_ - unknown_pn > reset_recent)
         return;
     if (suspect_)
@@ -350,13 +354,14 @@ void connection::on_deadline(instant now) noexcept
         due_ |= due_ack;
         ack_at_ = instant::max();
     }
-    if (now >= silence_at_) {
+    if (now >= silence_at_ && !SP_PLANTED(link_keeps_dead_peer)) {
         close(suspect_ ? SP_REASON_STALE : SP_REASON_DEAD);
         return;
     }
     if (now >= ask_at_) {
         ask_ = true;
-        due_ |= due_ack;
+        if (!SP_PLANTED(link_never_asks))
+            due_ |= due_ack;
         ask_at_ = now + config_.keepalive_interval / keepalive_hurry;
         if (out_.idle())
             out_.shrink();
@@ -383,6 +388,8 @@ connection::counts connection::take_counts() noexcept
 
 void connection::consumed(std::uint32_t n, instant now) noexcept
 {
+    if (SP_PLANTED(link_credit_lost) && in_.limit() % 16 == 15)
+        return;
     in_.consumed(n);
     const std::uint32_t news = in_.limit() - granted_;
     if (news >= std::max<std::uint32_t>(config_.window / 4, 1) && unanswered_ > 0 &&
@@ -423,10 +430,12 @@ void connection::fill_header(sp_header &header, sp_packet_type type, std::uint8_
     header.dport = be16(config_.peer_port);
     header.sport = be16(config_.local_port);
     header.dcid = be64(peer_id_);
-    header.pn = be64(next_pn_++);
+    header.pn =
+        be64(SP_PLANTED(link_number_again) && next_pn_ % 32 == 31 ? next_pn_ - 1 : next_pn_);
+    ++next_pn_;
     header.seq = be32(out_.next_seq());
-    header.ack = be32(in_.expected());
-    header.sack = be32(in_.sack());
+    header.ack = be32(in_.expected() + (SP_PLANTED(link_acks_ahead) && in_.gaps() ? 1 : 0));
+    header.sack = be32(in_.sack() << (SP_PLANTED(link_sack_off_by_one) ? 1 : 0));
     granted_ = in_.limit();
     header.limit = be32(granted_);
     unanswered_ = 0;

@@ -7,6 +7,8 @@
 
 #include "sp/abi/wire.h"
 
+#include "userspace/plants.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -33,6 +35,8 @@ namespace sp::link {
 // compared.
 [[nodiscard]] constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept
 {
+    if (SP_PLANTED(link_plain_less))
+        return a < b;
     return static_cast<std::int32_t>(a - b) < 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "userspace/invariant.hpp"
 #include "userspace/link/packet.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -75,6 +76,8 @@ receiver::placed receiver::place(std::uint32_t seq, std::span<const std::byte> c
     if (kept.here)
         return placed::duplicate;
     kept.bytes.assign(contents.begin(), contents.end());
+    if (SP_PLANTED(link_spoils_kept) && kept.bytes.size() > 40)
+        kept.bytes[kept.bytes.size() - 9] ^= std::byte{1};
     kept.pieces.clear();
     kept.missing = 0;
     kept.here = true;
@@ -107,7 +110,8 @@ receiver::placed receiver::place_slice(std::uint32_t seq, std::size_t offset, st
     for (auto u = offset / unit; u < (offset + slice.size()) / unit; ++u) {
         auto &word = kept.pieces[u / units_per_word];
         const std::uint64_t bit = std::uint64_t{1} << (u % units_per_word);
-        kept.missing -= (word & bit) == 0;
+        kept.missing -=
+            (word & bit) == 0 || (SP_PLANTED(link_counts_slices_twice) && kept.missing > 1);
         word |= bit;
     }
     if (kept.missing > 0)

@@ -3,6 +3,7 @@
 
 #include "userspace/invariant.hpp"
 #include "userspace/link/packet.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -174,7 +175,7 @@ std::size_t sender::append(std::span<const std::byte> head, std::span<const std:
     SP_INVARIANT(ready());
     now_ = now;
     const auto size = head.size() + body.size();
-    if (size > message_space(packet_max_) || from > 0)
+    if (size > message_space(packet_max_) / (SP_PLANTED(link_splits_small) ? 2 : 1) || from > 0)
         return append_parts(head, body, from, now);
     const auto space = record_space(size);
     auto room = room_in_open();
@@ -405,7 +406,11 @@ void sender::miss(entry &e, instant now) noexcept
 {
     if (is_long(e))
         ++long_missing_;
-    e.what = state::missing;
+    e.what = SP_PLANTED(link_never_resends) && e.sends > 1 ? state::there : state::missing;
+    if (SP_PLANTED(link_never_resends) && e.sends > 1) {
+        --flying_;
+        return;
+    }
     e.sliced = 0;
     --flying_;
     ++missing_;
@@ -432,7 +437,8 @@ void sender::find_missing(std::uint32_t known_end, instant now) noexcept
 // was sent before the question and is not confirmed by it did not arrive.
 void sender::on_answer(std::uint32_t known_end, instant now) noexcept
 {
-    if (!question_ || !rtt_.known() || now - question_at_ < rtt_.shortest())
+    if (!question_ || (!SP_PLANTED(link_believes_any_answer) &&
+                       (!rtt_.known() || now - question_at_ < rtt_.shortest())))
         return;
     for (auto seq = oldest_; before(seq, known_end); ++seq)
         if (auto &e = at(seq); e.what == state::flying && e.order <= *question_)

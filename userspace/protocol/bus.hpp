@@ -4,6 +4,7 @@
 // passed on and nobody hears himself. No header, no state.
 #pragma once
 
+#include "userspace/plants.hpp"
 #include "userspace/protocol/fanout.hpp"
 #include "userspace/protocol/inbox.hpp"
 #include "userspace/protocol/types.hpp"
@@ -37,7 +38,8 @@ public:
     // False only with overflow::block, while a message of this size would be dropped somewhere.
     [[nodiscard]] bool send_ready(std::size_t size) const noexcept
     {
-        return sends_.on_full() != overflow::block || sends_.all_accept(size);
+        return (sends_.on_full() != overflow::block && !SP_PLANTED(bus_waits_for_slow)) ||
+               sends_.all_accept(size);
     }
 
     [[nodiscard]] bool waiting() const noexcept { return !queue_.empty(); }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/distributor.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 
@@ -66,7 +68,11 @@ void distributor::take_back(pipe_id id, frame_id frame)
         if (pipe->sent[i].frame == frame) {
             const auto m = pipe->sent[i];
             pipe->sent.truncate(i);
-            queue_.push_front(m);
+            SP_MARK(push_takes_back);
+            if (SP_PLANTED(push_takes_back_last))
+                queue_.push_back(m);
+            else
+                queue_.push_front(m);
             charged_ += m.size + queue_bounds::charge;
             passed_ = 0;
             return;
@@ -104,7 +110,10 @@ void distributor::transmit(pipe_state &pipe, const message &m, effects &out)
 
 void distributor::enqueue(const message &m)
 {
-    queue_.push_back(m);
+    if (SP_PLANTED(push_queue_backwards))
+        queue_.push_front(m);
+    else
+        queue_.push_back(m);
     charged_ += m.size + queue_bounds::charge;
 }
 
@@ -131,6 +140,11 @@ std::optional<errc> distributor::send(std::span<const std::byte> header, frame_i
               .header_bytes = static_cast<std::uint8_t>(header.size())};
     std::ranges::copy(header, m.header.begin());
     if (auto *pipe = pick(size)) {
+        if (SP_PLANTED(push_to_two_pipes))
+            if (auto *second = pick(size)) {
+                second->ready = false;
+                out.send(second->id, header, frame);
+            }
         transmit(*pipe, m, out);
         return std::nullopt;
     }
@@ -144,7 +158,8 @@ std::optional<errc> distributor::send(std::span<const std::byte> header, frame_i
     if (fits()) {
         enqueue(m);
     } else {
-        arrears_.count(nobody ? stat::socket_no_peer : stat::socket_send_full);
+        if (!SP_PLANTED(push_drop_uncounted))
+            arrears_.count(nobody ? stat::socket_no_peer : stat::socket_send_full);
         arrears_.release(frame);
     }
     arrears_.pay(out);
@@ -157,7 +172,7 @@ bool distributor::send_ready(std::size_t size) const noexcept
         return true;
     if (on_full_ != overflow::block || bounds_.fits(queue_.size(), charged_, size))
         return true;
-    for (std::size_t i = 0; i < ready_.size(); ++i)
+    for (std::size_t i = 0; i < ready_.size() && !SP_PLANTED(push_waits_for_nothing); ++i)
         if (size <= pipes_.find(ready_[i])->capacity)
             return true;
     return false;
@@ -174,6 +189,8 @@ void distributor::pump(effects &out)
         }
         charged_ -= queue_[passed_].size + queue_bounds::charge;
         transmit(*pipe, queue_[passed_], out);
+        if (SP_PLANTED(push_queue_twice) && queue_.size() > passed_ + 1)
+            erase_at(queue_, passed_ + 1);
         erase_at(queue_, passed_);
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/fanout.hpp"
+#include "userspace/plants.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -81,7 +82,7 @@ void fanout::send_to_others(pipe_id except, const outgoing &m, effects &out)
 {
     const auto id = begin(m);
     for (auto &pipe : pipes_)
-        if (pipe.id != except)
+        if (pipe.id != except || SP_PLANTED(bus_echoes))
             offer(static_cast<std::uint32_t>(id), pipe, out);
     end(id, out);
 }
@@ -110,6 +111,8 @@ fate fanout::offer(std::uint32_t slot, pipe_state &pipe, effects &out)
         return fate::gone;
     auto &m = messages_[slot];
     ++m.copies;
+    if (SP_PLANTED(fanout_skips_a_pipe) && m.copies == 2)
+        return fate::gone;
     if (m.size > pipe.capacity) {
         arrears_.count(stat::socket_peer_limit, pipe.id);
         return fate::too_large;

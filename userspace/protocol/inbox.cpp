@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/inbox.hpp"
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 
 #include <utility>
 
@@ -48,7 +50,9 @@ void arrivals::bring_inside(arrival_id id)
 {
     auto &a = at(id);
     SP_INVARIANT(a.outside > 0);
-    if (--a.outside == 0)
+    if (a.outside > 1)
+        SP_MARK(inbox_holds_credit);
+    if (--a.outside == 0 && !SP_PLANTED(inbox_keeps_credit))
         arrears_.consumed(a.pipe);
 }
 
@@ -102,7 +106,9 @@ void inbox::add(arrival_id id, arrivals &from)
             drop(oldest, stat::socket_recv_full, false, from);
         }
     if (on_full_ == overflow::drop_newest && !fits(size))
-        return from.arrears_.count(stat::socket_recv_full, a.pipe);
+        return SP_PLANTED(inbox_drop_uncounted)
+                   ? void()
+                   : from.arrears_.count(stat::socket_recv_full, a.pipe);
     ++a.places;
     ++a.outside;
     queue_.push_back(id);

@@ -5,6 +5,7 @@
 // that sends anything is not a subscriber and is closed.
 #pragma once
 
+#include "userspace/plants.hpp"
 #include "userspace/protocol/fanout.hpp"
 #include "userspace/protocol/types.hpp"
 
@@ -30,7 +31,8 @@ public:
     // False only with overflow::block, while a message of this size would be dropped somewhere.
     [[nodiscard]] bool send_ready(std::size_t size) const noexcept
     {
-        return sends_.on_full() != overflow::block || sends_.all_accept(size);
+        return (sends_.on_full() != overflow::block && !SP_PLANTED(pub_waits_for_slow)) ||
+               sends_.all_accept(size);
     }
 
     void on_deadline(instant) {}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/rep.hpp"
 
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 #include "userspace/protocol/backtrace.hpp"
 
 #include <algorithm>
@@ -104,7 +106,7 @@ void rep_machine::free(std::uint32_t slot)
             link = &requests_[*link].chain;
         *link = r.chain;
     }
-    if (r.frame != no_frame)
+    if (r.frame != no_frame && !(SP_PLANTED(rep_leaks_reply) && r.what == state::answered))
         arrears_.release(r.frame);
     const auto generation = static_cast<std::uint16_t>(r.generation + 1);
     const auto header = r.header; // a send effect of this call may still point to it
@@ -149,6 +151,8 @@ void rep_machine::on_pipe_closed(pipe_id id, instant now)
         return;
     while (pipe->queued.first != nobody) { // the asker sends it again on its next pipe
         free(pipe->queued.first);
+        if (SP_PLANTED(rep_drop_uncounted))
+            continue;
         arrears_.count(stat::socket_unread, id);
     }
     std::erase(turn_, id);
@@ -183,8 +187,10 @@ void rep_machine::keep(std::uint32_t slot, instant now)
     r.kept_until = now + options_.dedupe_time;
     append(kept_, slot);
     kept_bytes_ += r.size + charge;
-    while (kept_bytes_ > options_.reply_cache_bytes)
+    while (kept_bytes_ > options_.reply_cache_bytes) {
+        SP_MARK(rep_evicts_reply);
         free(kept_.first);
+    }
 }
 
 void rep_machine::on_confirmed(pipe_id id, std::uint32_t messages, effects &)
@@ -234,9 +240,11 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
         return refuse(*stack.fault);
     const auto header = payload.first(stack.bytes);
     // Without an identity every request is new: two strangers may use the same stack.
-    const bool knows = options_.dedupe_time.count() > 0 && pipe->instance != 0;
+    const bool knows = options_.dedupe_time.count() > 0 && pipe->instance != 0 &&
+                       !SP_PLANTED(rep_forgets_requests);
     if (knows)
         if (const auto known = lookup(pipe->instance, header); known != nobody) {
+            SP_MARK(rep_duplicate);
             out.count(stat::socket_duplicate_request, id);
             out.release(frame);
             return on_duplicate(known, *pipe, out);
@@ -293,6 +301,7 @@ void rep_machine::on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &ou
     } else {
         remove(r.what == state::answered ? before->answered : before->again, slot);
     }
+    SP_MARK(rep_repeats_reply);
     if (pipe.ready)
         return send(slot, pipe, out);
     r.what = state::again;
@@ -323,7 +332,10 @@ std::optional<taken_request> rep_machine::take(effects &out)
         turn_.push_back(pipe->id);
     auto &r = requests_[slot];
     r.what = state::held;
-    out.consumed(pipe->id);
+    if (SP_PLANTED(rep_answers_the_first_pipe))
+        r.pipe = pipes_.begin()->id;
+    if (!SP_PLANTED(rep_keeps_credit))
+        out.consumed(pipe->id);
     return taken_request{.ticket = static_cast<ticket_id>(std::uint32_t{r.generation} << 16 | slot),
                          .frame = std::exchange(r.frame, no_frame),
                          .header_bytes = r.header_bytes,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/req.hpp"
 
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 #include "userspace/protocol/backtrace.hpp"
 
 #include <algorithm>
@@ -76,6 +78,7 @@ void req_machine::on_unsent(pipe_id pipe, frame_id frame)
         return;
     auto &c = *found;
     SP_INVARIANT(c.copies > 0);
+    SP_MARK(req_unsent);
     if (c.sent_on == pipe)
         c.sent_on = no_pipe;
     if (--c.copies == 0)
@@ -117,7 +120,7 @@ void req_machine::close_context(context_id id, effects &out)
 
 std::uint32_t req_machine::fresh_id(std::uint32_t random) const noexcept
 {
-    std::uint32_t id = random | end_bit;
+    std::uint32_t id = (SP_PLANTED(req_id_constant) ? 7 : random) | end_bit;
     while (std::ranges::find(ids_, id) != ids_.end()) // at most 4096 are taken of 2^31
         id = (id + 1) | end_bit;
     return id;
@@ -272,6 +275,10 @@ void req_machine::send(context &c, pipe_state &pipe, instant now, effects &out)
     ++c.copies;
     c.sent_on = pipe.id;
     c.resend_at = options_.resend_time.count() > 0 ? now + options_.resend_time : instant::max();
+    if (SP_PLANTED(req_never_resends))
+        c.resend_at = instant::max();
+    if (SP_PLANTED(req_resends_early))
+        c.resend_at = now + options_.resend_time / 8;
     watch(c);
     out.send(pipe.id, c.header, c.frame);
 }
@@ -295,16 +302,25 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
         return;
     }
     const std::uint32_t id = load_word(payload);
-    if ((id & end_bit) == 0)
+    if ((id & end_bit) == 0) {
+        if (SP_PLANTED(dead_code)) // ids of ours always end a stack, and nobody else answers
+            return;
         return refuse(stat::socket_unknown_id);
-    const auto found = std::ranges::find(ids_, id);
+    }
+    auto found = std::ranges::find(ids_, id);
+    if (SP_PLANTED(req_reply_by_any_id) && found == ids_.end())
+        found = std::ranges::find_if(ids_, [](std::uint32_t other) { return other != 0; });
+    if (found == ids_.end())
+        SP_MARK(req_late_reply);
     if (found == ids_.end())
         return refuse(was_ours(id) ? stat::socket_late : stat::socket_unknown_id);
     auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
     const auto carriers =
         std::span(c.carried).first(std::min<std::size_t>(c.carriers, c.carried.size()));
-    if (std::ranges::find(carriers, pipe) == carriers.end())
+    if (std::ranges::find(carriers, pipe) == carriers.end()) {
+        SP_MARK(req_foreign_reply);
         return refuse(stat::socket_foreign_reply);
+    }
     finish(c, request_state::ready, out);
     c.frame = frame;
     c.sent_on = pipe;
@@ -406,7 +422,7 @@ void req_machine::on_deadline(instant now)
         auto &c = contexts_[slot];
         if (c.state != request_state::waiting || c.doomed)
             continue;
-        if (now >= c.deadline_at) {
+        if (now >= c.deadline_at && !SP_PLANTED(req_deadline_ignored)) {
             doom(slot, errc::expired);
             continue;
         }

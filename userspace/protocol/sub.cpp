@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/sub.hpp"
+#include "userspace/plants.hpp"
 
 #include <utility>
 
@@ -70,7 +71,9 @@ bool sub_machine::unsubscribe(context_id id, std::span<const std::byte> topic, e
         return false;
     const auto who = slot_of(*c);
     if (!topics_.remove(topic, who))
-        return false;
+        return SP_PLANTED(sub_ends_anything);
+    if (SP_PLANTED(sub_keeps_unsubscribed))
+        return true;
     c->queue.keep_if(
         [&](std::span<const std::byte> message) { return topics_.matches(message, who); },
         stat::socket_unsubscribed, arrivals_);
@@ -83,12 +86,18 @@ bool sub_machine::unsubscribe(context_id id, std::span<const std::byte> topic, e
 void sub_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload,
                              instant, effects &out)
 {
-    const auto wanted = topics_.match(payload);
+    // One byte of the topic is not looked at, if that is planted.
+    const auto wanted = topics_.match(SP_PLANTED(sub_topic_short)
+                                          ? payload.first(std::min<std::size_t>(payload.size(), 1))
+                                          : payload);
     if (wanted.empty())
         return arrivals_.refuse(pipe, frame, stat::socket_filtered, out);
     const auto id = arrivals_.begin(pipe, frame, payload);
-    for (const auto slot : wanted)
+    for (const auto slot : wanted) {
         contexts_[slot].queue.add(id, arrivals_);
+        if (SP_PLANTED(sub_delivers_twice))
+            contexts_[slot].queue.add(id, arrivals_);
+    }
     arrivals_.end(id, out);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/surveyor.hpp"
 
+#include "userspace/marks.hpp"
+#include "userspace/plants.hpp"
 #include "userspace/protocol/backtrace.hpp"
 
 #include <algorithm>
@@ -110,6 +112,10 @@ void surveyor_machine::on_survey(context_id id, frame_id frame, std::size_t size
     ids_[slot] = fresh_id(random);
     c->state = survey_state::open;
     set_end(slot, time < instant::max() - now ? now + time : instant::max());
+    if (SP_PLANTED(survey_ends_early))
+        set_end(slot, now + time / 2);
+    if (SP_PLANTED(survey_never_ends))
+        set_end(slot, now + 100 * time);
 
     std::array<std::byte, id_bytes> header;
     const std::uint32_t word = __builtin_bswap32(ids_[slot]);
@@ -128,6 +134,8 @@ void surveyor_machine::ask(context &c, const fanout::outgoing &message, effects 
         switch (fanout_.offer(handed, pipe, out)) {
         case fate::sent:
         case fate::queued:
+            if (SP_PLANTED(survey_lists_half) && i % 2 == 1)
+                continue;
             ++c.tally.asked;
             ++c.tally.pending;
             c.respondents.push_back({pipe, stance::pending});
@@ -165,13 +173,18 @@ void surveyor_machine::on_message(pipe_id pipe, frame_id frame, std::span<const 
     const std::uint32_t id = load_word(payload);
     if ((id & end_bit) == 0)
         return refuse(stat::socket_unknown_id);
-    const auto found = std::ranges::find(ids_, id);
+    auto found = std::ranges::find(ids_, id);
+    if (SP_PLANTED(survey_takes_former) && found == ids_.end())
+        found = std::ranges::find_if(ids_, [](std::uint32_t other) { return other != 0; });
     if (found == ids_.end())
         return refuse(was_ours(id) ? stat::socket_late : stat::socket_unknown_id);
     auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
     // Packets are looked at before timers, and our loop may have stood still meanwhile.
-    if (now >= ends_[static_cast<std::size_t>(found - ids_.begin())])
+    if (now >= ends_[static_cast<std::size_t>(found - ids_.begin())] &&
+        !SP_PLANTED(survey_takes_late)) {
+        SP_MARK(survey_late_answer);
         return refuse(stat::socket_late);
+    }
     auto *r = find(c, pipe);
     if (!r || r->where == stance::missed)
         return refuse(stat::socket_foreign_reply);
