@@ -2,6 +2,7 @@
 //
 // `sp doctor`: what this host lacks for sp, and the command that mends each. Needs no privilege and
 // changes nothing; what cannot be seen without one is marked `?` and says which would tell.
+#include "userspace/cli/finding.hpp"
 #include "userspace/cli/host.hpp"
 #include "userspace/cli/table.hpp"
 #include "userspace/cli/text.hpp"
@@ -13,14 +14,6 @@
 
 namespace sp::cli {
 namespace {
-
-enum class verdict : std::uint8_t { ok, fix, unknown };
-
-struct finding {
-    std::string subject, seen;
-    verdict is = verdict::ok;
-    std::string remark; // for fix: the command; otherwise what a person might want to know
-};
 
 // One AF_XDP socket per receive queue, each with its own packet memory: engine_options::frames
 // times a frame.
@@ -229,18 +222,27 @@ int print_text(const std::vector<finding> &found, std::size_t to_fix, int exit, 
 
 } // namespace
 
-int doctor(const std::string &interface, console &out)
+int doctor(const doctor_arguments &a, console &out)
 {
     std::optional<interface_facts> facts;
-    if (!interface.empty()) {
-        facts = look_at(interface);
+    if (!a.interface.empty()) {
+        facts = look_at(a.interface);
         if (!facts)
-            return out.fail(no_interface(interface));
+            return out.fail(no_interface(a.interface));
+    }
+    std::optional<target> peer;
+    if (!a.peer.empty()) {
+        const auto host = find_host(a.peer);
+        if (!host)
+            return out.fail(host.error());
+        peer = *host;
     }
     std::vector<finding> found{kernel_finding(),       features_finding(), caps_finding(),
                                memlock_finding(facts), bpffs_finding(),    unixgram_finding()};
     if (facts)
         look_at_interface(*facts, found);
+    if (peer)
+        look_at_peer(*peer, a.udp_port, found);
     const auto to_fix =
         static_cast<std::size_t>(std::ranges::count(found, verdict::fix, &finding::is));
     const int exit = to_fix ? exit_to_fix : exit_done;

@@ -40,6 +40,12 @@ const CLI::Validator a_duration(
 const CLI::Validator
     a_count([](std::string &word) { return parse_count(word) ? "" : word + " is not a number"; },
             "N", "count");
+const CLI::Validator a_port(
+    [](std::string &word) {
+        const auto port = parse_count(word);
+        return port && *port <= 65535 ? "" : word + " is not a port from 0 to 65535";
+    },
+    "N", "port");
 const CLI::Validator a_format(
     [](std::string &word) {
         return parse_format(word) ? ""
@@ -72,7 +78,10 @@ struct words {
     bool device_listen = false, device_dial = false;
     xdp_arguments load, unload, status;
     std::string udp_port;
-    std::string doctor_interface;
+    doctor_arguments doctor;
+    std::string doctor_udp_port;
+    ping_arguments ping;
+    std::string ping_count, ping_interval, ping_timeout, ping_encap, ping_udp_port;
     demo_arguments demo;
     std::string demo_count;
     errors_arguments errors;
@@ -261,7 +270,7 @@ void add_xdp(CLI::App &app, words &w)
     load.add_option("--udp-port", w.udp_port,
                     "where packets of encap=udp come, the same on every host (default 5370); 0: "
                     "they are left to the kernel")
-        ->check(a_count)
+        ->check(a_port)
         ->option_text("N");
     load.add_flag("--replace", w.load.replace, "an older program of sp gives way, without a gap");
     load.add_flag("--dry-run", w.load.dry_run, "verify and run once in the kernel, attach nothing");
@@ -272,12 +281,39 @@ void add_xdp(CLI::App &app, words &w)
         xdp_arguments::action::status);
 }
 
+void add_udp_port(CLI::App &verb, std::string &word)
+{
+    verb.add_option("--udp-port", word, "where encap=udp goes (default 5370)")
+        ->check(a_port)
+        ->option_text("N");
+}
+
+void add_ping(CLI::App &app, words &w)
+{
+    auto &ping = add_verb(app, w, "ping", "does the XDP program of sp answer on another host?",
+                          "  sp ping 10.0.0.7 -c 3\n  sp ping 10.0.0.7 --encap udp", "The host");
+    ping.add_option("HOST", w.ping.host, "a name or an address")->option_text(" ")->required();
+    ping.add_option("-c,--count", w.ping_count, "so many questions; without it, no end")
+        ->check(a_count)
+        ->option_text("N");
+    add_time(ping, "-i,--interval", w.ping_interval,
+             "between two questions (default 1s); 0: the next when the last was answered");
+    add_time(ping, "--timeout", w.ping_timeout, "for each answer (default 1s)");
+    ping.add_option("--encap", w.ping_encap, "udp: ask behind UDP, as ?encap=udp would")
+        ->check(CLI::IsMember({"udp"}))
+        ->option_text("udp");
+    add_udp_port(ping, w.ping_udp_port);
+}
+
 void add_rest(CLI::App &app, words &w)
 {
     auto &doctor =
         add_verb(app, w, "doctor", "what is missing on this host, and the command that mends it",
-                 "  sp doctor\n  sp doctor eth0", "The host");
-    doctor.add_option("IFACE", w.doctor_interface, "look at this interface too")->option_text(" ");
+                 "  sp doctor\n  sp doctor eth0 --peer 10.0.0.7", "The host");
+    doctor.add_option("IFACE", w.doctor.interface, "look at this interface too")->option_text(" ");
+    doctor.add_option("--peer", w.doctor.peer, "look at the way to this host too")
+        ->option_text("HOST");
+    add_udp_port(doctor, w.doctor_udp_port);
 
     auto &demo = add_verb(app, w, "demo", "two hosts on this machine exchange messages through XDP",
                           "  sp demo\n  sp demo --no-xdp", "The host");
@@ -370,6 +406,11 @@ std::optional<error> take_words(const message_words &m, const verb_row &row, mes
     return std::nullopt;
 }
 
+std::uint16_t port_of(const std::string &word)
+{
+    return static_cast<std::uint16_t>(parse_count(word).value_or(SP_UDP_PORT));
+}
+
 message_arguments::direction way_of(bool listens, bool dials)
 {
     using enum message_arguments::direction;
@@ -417,8 +458,18 @@ int call(const CLI::App &app, words &w, console &out)
     }
     if (name == "cat")
         return cat("sp cat", verb->remaining());
-    if (name == "doctor")
-        return doctor(w.doctor_interface, out);
+    if (name == "doctor") {
+        w.doctor.udp_port = port_of(w.doctor_udp_port);
+        return doctor(w.doctor, out);
+    }
+    if (name == "ping") {
+        w.ping.count = parse_count(w.ping_count);
+        w.ping.interval = parse_duration(w.ping_interval).value_or(w.ping.interval);
+        w.ping.timeout = parse_duration(w.ping_timeout).value_or(w.ping.timeout);
+        w.ping.behind_udp = !w.ping_encap.empty();
+        w.ping.udp_port = port_of(w.ping_udp_port);
+        return ping(w.ping, out);
+    }
     if (name == "errors")
         return errors(w.errors, out);
     if (name == "demo") {
@@ -427,7 +478,7 @@ int call(const CLI::App &app, words &w, console &out)
     }
     if (name == "xdp") {
         const auto action = verb->get_subcommands().front()->get_name();
-        w.load.udp_port = parse_count(w.udp_port);
+        w.load.udp_port = port_of(w.udp_port);
         return xdp(action == "load" ? w.load : action == "unload" ? w.unload : w.status, out);
     }
     return version(out);
@@ -480,6 +531,7 @@ int run(int argc, char **argv)
     add_device(app, w);
     add_cat(app);
     add_xdp(app, w);
+    add_ping(app, w);
     add_rest(app, w);
     try {
         app.parse(in_order(argc, argv));

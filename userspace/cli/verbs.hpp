@@ -4,6 +4,7 @@
 // do. A verb prints through the console and returns the exit status of the program.
 #pragma once
 
+#include "sp/abi/wire.h"
 #include "userspace/cli/console.hpp"
 #include "userspace/cli/format.hpp"
 
@@ -77,8 +78,22 @@ struct xdp_arguments {
     std::string interface;
     std::string mode = "native";
     std::string pin_root;
-    std::optional<std::uint64_t> udp_port; // empty: sp's own; 0: none is read
+    std::uint16_t udp_port = SP_UDP_PORT; // 0: none is read
     bool replace = false, dry_run = false, strict = false;
+};
+
+struct ping_arguments {
+    std::string host;
+    std::optional<std::uint64_t> count; // empty: no end
+    std::chrono::nanoseconds interval = std::chrono::seconds(1);
+    std::chrono::nanoseconds timeout = std::chrono::seconds(1); // for each answer
+    bool behind_udp = false;
+    std::uint16_t udp_port = SP_UDP_PORT;
+};
+
+struct doctor_arguments {
+    std::string interface, peer; // empty: not looked at
+    std::uint16_t udp_port = SP_UDP_PORT;
 };
 
 struct demo_arguments {
@@ -93,7 +108,8 @@ struct errors_arguments {
 
 int messages(const message_arguments &arguments, console &out);
 int device(const device_arguments &arguments, console &out);
-int doctor(const std::string &interface, console &out);
+int doctor(const doctor_arguments &arguments, console &out);
+int ping(const ping_arguments &arguments, console &out);
 int xdp(const xdp_arguments &arguments, console &out);
 int demo(const demo_arguments &arguments, console &out);
 int errors(const errors_arguments &arguments, console &out);

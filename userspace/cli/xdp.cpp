@@ -62,12 +62,8 @@ int load(const xdp_arguments &a, console &out)
     if (!how)
         return out.fail(error::numbered(4002, fmt::format("unknown mode \"{}\"", a.mode),
                                         "known: native skb auto", "sp xdp load IFACE -m native"));
-    if (a.udp_port.value_or(0) > 65535)
-        return out.fail(error::numbered(4002, fmt::format("{} is not a UDP port", *a.udp_port),
-                                        "a port is a number from 0 to 65535",
-                                        "sp xdp load IFACE --udp-port N"));
     xdp::load_options options;
-    options.udp_port = static_cast<std::uint16_t>(a.udp_port.value_or(SP_UDP_PORT));
+    options.udp_port = a.udp_port;
     options.how = *how;
     options.pin_root = pin_root_of(a);
     options.replace = a.replace;
