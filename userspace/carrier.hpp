@@ -139,6 +139,11 @@ public:
         return std::get_if<T>(&any_);
     }
     [[nodiscard]] const xdp::steering *program() const noexcept { return program_.get(); }
+    // Another one feeds the sockets from now on.
+    void set_program(xdp::steering program)
+    {
+        program_ = std::make_unique<xdp::steering>(std::move(program));
+    }
 
 private:
     std::unique_ptr<xdp::steering> program_; // outlives the sockets in its maps

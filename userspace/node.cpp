@@ -170,8 +170,10 @@ std::size_t node::turn(instant now) noexcept
     const bool full = look_everywhere_ || now - full_at_ >= full_sweep_every;
     look_everywhere_ = false;
     latest_ = now;
-    if (full)
+    if (full) {
         full_at_ = now;
+        transports_.tend(now);
+    }
     const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot);
     if (work > 0)
         changed(); // the sleeper too: what made its descriptor readable is in our hands now

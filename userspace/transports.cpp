@@ -23,6 +23,14 @@ std::string interface_name(unsigned ifindex)
     return ::if_indextoname(ifindex, name) ? name : "";
 }
 
+xdp::load_options load_options_of(const engine_options &options)
+{
+    xdp::load_options wanted;
+    wanted.protocol = options.ip_protocol;
+    wanted.udp_port = options.udp_port;
+    return wanted;
+}
+
 // An address that somebody else can dial.
 std::string shown(const url &u, const sp_address &address, std::uint16_t port)
 {
@@ -110,31 +118,80 @@ result<transports::road *> transports::open_xdp(const url &u, const std::string 
         if (r.what == scheme::ip && r.interface == interface)
             return &r;
     auto program = xdp::steering::open_pinned(interface, options_->pin_root);
-    if (!program && u.io == io_path::xdp && program.error() == errc::not_found) {
-        xdp::load_options wanted;
-        wanted.protocol = options_->ip_protocol;
-        wanted.udp_port = options_->udp_port;
-        program = xdp::steering::attach(interface, wanted);
-    }
+    const bool attach = !program && u.io == io_path::xdp && program.error() == errc::not_found;
+    if (attach)
+        program = xdp::steering::attach(interface, load_options_of(*options_));
     if (!program)
         return std::unexpected(program.error());
     if (u.encapsulated && program->udp_port() != options_->udp_port)
         return std::unexpected(not_read(interface, program->udp_port(), options_->udp_port));
+    auto opened = transport::xdp::open(options_for(interface, *program), engine_->stats());
+    if (!opened)
+        return std::unexpected(opened.error());
+    auto made = add(carrier(std::move(*opened), std::move(*program)), scheme::ip, interface);
+    if (made)
+        (*made)->attached_here = attach;
+    return made;
+}
+
+transport::xdp_options transports::options_for(const std::string &interface,
+                                               const xdp::steering &program) const
+{
     transport::xdp_options wanted;
     wanted.interface = interface;
-    wanted.ifindex = program->ifindex();
-    wanted.maps = {.xsks_fd = program->xsks_fd(),
-                   .ports_fd = program->ports_fd(),
-                   .local_fd = program->local_fd()};
+    wanted.ifindex = program.ifindex();
+    wanted.maps = {.xsks_fd = program.xsks_fd(),
+                   .ports_fd = program.ports_fd(),
+                   .local_fd = program.local_fd()};
     wanted.frames = options_->frames;
-    wanted.native = program->attached_mode() == xdp::mode::native;
+    wanted.native = program.attached_mode() == xdp::mode::native;
     wanted.kernel = {.protocol = options_->ip_protocol,
                      .netns_fd = options_->netns_fd,
                      .udp_port = options_->udp_port};
-    auto opened = transport::xdp::open(wanted, engine_->stats());
-    if (!opened)
-        return std::unexpected(opened.error());
-    return add(carrier(std::move(*opened), std::move(*program)), scheme::ip, interface);
+    return wanted;
+}
+
+// Nothing tells when a program is detached or attached, so it is asked, while packets are moving.
+// They take the kernel's way meanwhile, and nothing is lost by looking late.
+void transports::tend(instant now) noexcept
+{
+    constexpr auto tend_every = std::chrono::milliseconds(250);
+    const auto by_rings = [](const road &r) {
+        return r.what == scheme::ip && !r.interface.empty();
+    };
+    if (now - tended_at_ < tend_every || std::ranges::none_of(roads_, by_rings))
+        return;
+    tended_at_ = now;
+    const auto inside = transport::netns_visit::enter(options_->netns_fd);
+    if (!inside)
+        return;
+    for (auto &r : roads_) {
+        if (!by_rings(r))
+            continue;
+        auto &c = engine_->transport_at(r.slot);
+        if (!c.as<transport::xdp>()->accelerated() || !c.program()->attached())
+            revive(r);
+    }
+}
+
+// Fails as long as there is no program or no device. One that this process had attached is attached
+// again only to a new device: from the old one somebody has taken it.
+void transports::revive(road &r) noexcept
+{
+    auto &c = engine_->transport_at(r.slot);
+    auto program = xdp::steering::open_pinned(r.interface, options_->pin_root);
+    const bool device_went = !c.as<transport::xdp>()->accelerated() ||
+                             ::if_nametoindex(r.interface.c_str()) != c.program()->ifindex();
+    const bool again =
+        !program && r.attached_here && device_went && program.error() == errc::not_found;
+    if (again)
+        program = xdp::steering::attach(r.interface, load_options_of(*options_));
+    if (!program)
+        return;
+    if (!c.as<transport::xdp>()->follow(options_for(r.interface, *program)))
+        return;
+    c.set_program(std::move(*program));
+    r.attached_here = again;
 }
 
 // Called inside the node's network namespace.

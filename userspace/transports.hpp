@@ -10,6 +10,7 @@
 
 #include "sp/abi/address.h"
 #include "sp/options.hpp"
+#include "sp/wait.hpp"
 #include "userspace/engine_type.hpp"
 #include "userspace/transport/waiter.hpp"
 #include "userspace/url.hpp"
@@ -45,6 +46,8 @@ public:
     void leave(const place &p, bool listened) noexcept;
 
     [[nodiscard]] bool stalled() const noexcept;
+    // Now and then: a program that was detached, or a device that was made anew, serves again.
+    void tend(instant now) noexcept;
     void arm() noexcept;    // somebody is about to sleep
     void disarm() noexcept; // and is awake again
 
@@ -55,6 +58,7 @@ private:
         std::size_t slot;
         scheme what;
         std::string interface;         // empty: the kernel's
+        bool attached_here = false;    // the program is held by this process, not pinned
         std::uint16_t dialer_port = 0; // shared by all dialers, 0 until the first
         std::size_t users = 0;
     };
@@ -69,6 +73,9 @@ private:
     [[nodiscard]] result<road *> ip_road(const url &u, const std::string &interface);
     [[nodiscard]] result<road *> road_for(const url &u, const std::string &interface);
     void close(const road &r) noexcept;
+    [[nodiscard]] transport::xdp_options options_for(const std::string &interface,
+                                                     const xdp::steering &program) const;
+    void revive(road &r) noexcept;
     [[nodiscard]] result<road *> open_xdp(const url &u, const std::string &interface);
     [[nodiscard]] result<road *> open_kernel();
     [[nodiscard]] result<road *> add(carrier c, scheme what, std::string interface);
@@ -82,6 +89,7 @@ private:
     const engine_options *options_;
     std::deque<road> roads_;
     bool streams_watched_ = false; // from the first place on, for good
+    instant tended_at_{};
 };
 
 } // namespace sp

@@ -123,6 +123,14 @@ result<std::uint16_t> service_ports::add_ephemeral()
     return std::unexpected(error::numbered(2002, "every port from 49152 to 65535 is in use"));
 }
 
+std::vector<std::uint16_t> service_ports::all() const
+{
+    std::vector<std::uint16_t> ports;
+    for (const auto &h : held_)
+        ports.push_back(h.port);
+    return ports;
+}
+
 void service_ports::remove(std::uint16_t port) noexcept
 {
     std::erase_if(held_, [port](const held &h) { return h.port == port; });

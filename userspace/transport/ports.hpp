@@ -30,6 +30,7 @@ public:
     void remove(std::uint16_t port) noexcept;
     [[nodiscard]] bool contains(std::uint16_t port) const noexcept;
     [[nodiscard]] bool empty() const noexcept { return held_.empty(); }
+    [[nodiscard]] std::vector<std::uint16_t> all() const;
     [[nodiscard]] std::uint16_t last() const noexcept { return held_.back().port; }
 
     // Makes `socket_fd` pass what is for us: unicast, and for one of the ports; with no port,

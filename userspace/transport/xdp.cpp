@@ -80,31 +80,69 @@ result<xdp> xdp::open(const xdp_options &options, counters &stats)
     auto kernel = rawip::open(options.kernel, stats);
     if (!kernel)
         return std::unexpected(kernel.error());
-    const auto link = kernel->routing().link(options.ifindex);
+    auto maps = steering::open(options.maps);
+    if (!maps)
+        return std::unexpected(maps.error());
+    auto found = open_device(options, kernel->routing());
+    if (!found)
+        return std::unexpected(found.error());
+    descriptor wake(::epoll_create1(EPOLL_CLOEXEC));
+    if (!wake)
+        return std::unexpected(error::numbered(2009, {}, std::strerror(errno)));
+    xdp opened(options, stats, std::move(*kernel), std::move(*maps), std::move(wake));
+    if (!watch(opened.wake_.get(), opened.kernel_.wake_fd()))
+        return std::unexpected(error::numbered(1025, {}, std::strerror(errno)));
+    opened.adopt(std::move(*found));
+    if (auto steered = opened.steer(); !steered)
+        return std::unexpected(steered.error());
+    return opened;
+}
+
+result<void> xdp::follow(const xdp_options &options)
+{
+    if (auto sound = check(options); !sound)
+        return sound;
+    auto maps = steering::open(options.maps);
+    if (!maps)
+        return std::unexpected(maps.error());
+    if (options.ifindex != ifindex_ || queues_.empty() || queues_.front().lost_device()) {
+        auto found = open_device(options, kernel_.routing());
+        if (!found)
+            return std::unexpected(found.error());
+        if (!queues_.empty())
+            abandon_device();
+        ifindex_ = options.ifindex;
+        adopt(std::move(*found));
+    }
+    steering_.reset();
+    steering_.emplace(std::move(*maps));
+    auto steered = steer();
+    for (const auto port : kernel_.ports().all())
+        if (steered)
+            steered = steering_->add_port(port);
+    for (auto &r : routes_)
+        if (r.open)
+            rebuild(r);
+    return steered;
+}
+
+result<xdp::device> xdp::open_device(const xdp_options &options, nexthop &routing)
+{
+    const auto link = routing.link(options.ifindex);
     if (!link || !link->ethernet)
         return std::unexpected(
             error::numbered(1025, {}, options.interface + " is not an Ethernet device"));
-    auto steer = steering::open(options.maps);
-    if (!steer)
-        return std::unexpected(steer.error());
     const unsigned queues = receive_queues(options.interface);
     if (queues > SP_QUEUES_MAX)
         return std::unexpected(
             error::numbered(1025, options.interface + " has more than 64 receive queues", {},
                             "ethtool -L " + options.interface + " combined 1"));
     // The larger frame has room to spare; the smaller one fits the default limit of locked memory.
-    auto frame_bytes = link->mtu > small_frame_mtu_max ? large_frame : small_frame;
+    const auto frame_bytes = link->mtu > small_frame_mtu_max ? large_frame : small_frame;
     auto sockets = open_queues(options, frame_bytes, queues);
     if (!sockets)
         return std::unexpected(sockets.error());
-    descriptor wake(::epoll_create1(EPOLL_CLOEXEC));
-    if (!wake)
-        return std::unexpected(error::numbered(2009, {}, std::strerror(errno)));
-    xdp opened(options, stats, std::move(*kernel), std::move(*steer), std::move(wake));
-    opened.frame_bytes_ = frame_bytes;
-    if (auto adopted = opened.adopt(std::move(*sockets)); !adopted)
-        return std::unexpected(adopted.error());
-    return opened;
+    return device{std::move(*sockets), frame_bytes};
 }
 
 result<std::vector<xsk>> xdp::open_queues(const xdp_options &options, std::uint32_t frame_bytes,
@@ -129,20 +167,26 @@ result<std::vector<xsk>> xdp::open_queues(const xdp_options &options, std::uint3
     return opened;
 }
 
-result<void> xdp::adopt(std::vector<xsk> queues)
+void xdp::adopt(device opened) noexcept
 {
-    queues_ = std::move(queues);
+    queues_ = std::move(opened.queues);
+    frame_bytes_ = opened.frame_bytes;
     zero_copy_ = queues_.front().zero_copy();
+    link_down_ = false;
+    seen_links_ = kernel_.routing().link_generation();
+    armed_ = false;
+    arm();
+}
+
+// Tells the program of everything but the ports.
+result<void> xdp::steer()
+{
     for (unsigned queue = 0; queue < queues_.size(); ++queue) {
-        if (auto added = steering_.add_socket(queue, queues_[queue].fd()); !added)
+        if (auto added = steering_->add_socket(queue, queues_[queue].fd()); !added)
             return added;
     }
-    if (!watch(wake_.get(), kernel_.wake_fd()))
-        return std::unexpected(error::numbered(1025, {}, std::strerror(errno)));
-    steering_.set_addresses(kernel_.routing().addresses(ifindex_).all());
+    steering_->set_addresses(kernel_.routing().addresses(ifindex_).all());
     seen_addresses_ = kernel_.routing().address_generation();
-    seen_links_ = kernel_.routing().link_generation();
-    arm();
     return {};
 }
 
@@ -180,7 +224,7 @@ result<void> xdp::add_port(std::uint16_t port)
 {
     if (auto added = kernel_.add_port(port); !added)
         return added;
-    auto steered = steering_.add_port(port);
+    auto steered = steering_->add_port(port);
     if (!steered)
         kernel_.remove_port(port);
     return steered;
@@ -191,7 +235,7 @@ result<std::uint16_t> xdp::add_ephemeral_port()
     auto port = kernel_.add_ephemeral_port();
     if (!port)
         return port;
-    if (auto steered = steering_.add_port(*port); !steered) {
+    if (auto steered = steering_->add_port(*port); !steered) {
         kernel_.remove_port(*port);
         return std::unexpected(steered.error());
     }
@@ -200,7 +244,7 @@ result<std::uint16_t> xdp::add_ephemeral_port()
 
 void xdp::remove_port(std::uint16_t port) noexcept
 {
-    steering_.remove_port(port);
+    steering_->remove_port(port);
     kernel_.remove_port(port);
 }
 

@@ -43,6 +43,11 @@ public:
     // The program must be attached already: some drivers arm their queues only then.
     [[nodiscard]] static result<xdp> open(const xdp_options &options, counters &stats);
 
+    // The program was attached anew, or the interface made anew, while packets took the kernel's
+    // way: the rings serve again. Called between turns, in the network namespace of the transport;
+    // after an error the kernel's way goes on.
+    [[nodiscard]] result<void> follow(const xdp_options &options);
+
     [[nodiscard]] result<void> add_port(std::uint16_t port);
     [[nodiscard]] result<std::uint16_t> add_ephemeral_port();
     void remove_port(std::uint16_t port) noexcept;
@@ -171,9 +176,15 @@ private:
         return from;
     }
 
+    struct device {
+        std::vector<xsk> queues;
+        std::uint32_t frame_bytes = 0;
+    };
+    [[nodiscard]] static result<device> open_device(const xdp_options &options, nexthop &routing);
     [[nodiscard]] static result<std::vector<xsk>>
     open_queues(const xdp_options &options, std::uint32_t frame_bytes, unsigned queues);
-    [[nodiscard]] result<void> adopt(std::vector<xsk> queues);
+    void adopt(device opened) noexcept;
+    [[nodiscard]] result<void> steer();
     void note_kernel(std::size_t packets) noexcept
     {
         kernel_used_ |= packets != 0;
@@ -197,8 +208,8 @@ private:
     std::uint32_t frame_bytes_ = 0;
     rawip kernel_;
     descriptor wake_;
-    std::vector<xsk> queues_; // the first one also sends
-    steering steering_;       // after the sockets: takes its entries out before they close
+    std::vector<xsk> queues_;          // the first one also sends
+    std::optional<steering> steering_; // after the sockets: takes its entries out before they close
     std::vector<route> routes_;
     std::vector<std::uint32_t> free_routes_;
     encounter last_;

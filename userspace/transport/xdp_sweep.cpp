@@ -17,7 +17,7 @@ void xdp::after_full_sweep(std::int64_t now_ns) noexcept
     }
     if (seen_addresses_ != routing.address_generation()) {
         seen_addresses_ = routing.address_generation();
-        steering_.set_addresses(routing.addresses(ifindex_).all());
+        steering_->set_addresses(routing.addresses(ifindex_).all());
     }
     if (seen_hops_ != kernel_.hops_version()) {
         seen_hops_ = kernel_.hops_version();
