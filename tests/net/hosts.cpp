@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <fstream>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -172,7 +173,7 @@ const std::string &hosts::why_not()
     return reason;
 }
 
-hosts::hosts()
+hosts::hosts(wiring how)
 {
     static std::atomic<unsigned> made{0};
     number_ = made++ % 256;
@@ -181,7 +182,7 @@ hosts::hosts()
         sides_[index(which)].name = std::string(name_prefix) + std::to_string(getpid()) + '-' +
                                     std::to_string(number_) + (which == host::a ? "-a" : "-b");
     try {
-        build();
+        build(how);
     } catch (...) {
         remove();
         throw;
@@ -193,17 +194,52 @@ hosts::~hosts()
     remove();
 }
 
-void hosts::build()
+void hosts::join(wiring how)
+{
+    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a
+    // lower device, and reports its carrier up to a second late.
+    if (how == wiring::direct) {
+        must_run(host::a,
+                 {"ip", "link", "add", "veth-a", "index", "11", "mtu", "1500", "type", "veth",
+                  "peer", "name", "veth-b", "index", "12", "mtu", "1500", "netns", name(host::b)});
+        return;
+    }
+    middle_.name = sides_[0].name.substr(0, sides_[0].name.size() - 1) + 'm';
+    must_command({"ip", "netns", "add", middle_.name});
+    middle_.netns = must_open(std::string(netns_directory) + '/' + middle_.name);
+    const auto inside = enter(middle_.netns);
+    // The bridge's own ends say nothing.
+    std::ofstream("/proc/sys/net/ipv6/conf/default/disable_ipv6") << 1;
+    std::string index = "11", peer = "21";
+    for (const auto which : {host::a, host::b}) {
+        const std::string mid = which == host::a ? "mid-a" : "mid-b";
+        must_command({"ip", "link", "add", mid, "index", peer, "mtu", "1500", "type", "veth",
+                      "peer", "name", interface(which), "index", index, "mtu", "1500", "netns",
+                      name(which)});
+        must_command({"ip", "link", "set", mid, "up"});
+        index = "12";
+        peer = "22";
+    }
+}
+
+void hosts::build(wiring how)
 {
     for (auto &one : sides_) {
         must_command({"ip", "netns", "add", one.name});
         one.netns = must_open(std::string(netns_directory) + '/' + one.name);
     }
-    // Unequal indices: the kernel takes a device whose index is that of its peer for one without a
-    // lower device, and reports its carrier up to a second late.
-    must_run(host::a,
-             {"ip", "link", "add", "veth-a", "index", "11", "mtu", "1500", "type", "veth", "peer",
-              "name", "veth-b", "index", "12", "mtu", "1500", "netns", name(host::b)});
+    join(how);
+    set_up();
+}
+
+void hosts::plug_in()
+{
+    join(wiring::direct);
+    set_up();
+}
+
+void hosts::set_up()
+{
     for (const auto which : {host::a, host::b}) {
         const auto device = interface(which);
         must_run(which, {"ip", "address", "add", address(which) + "/24", "dev", device});
@@ -219,12 +255,12 @@ void hosts::build()
 
 void hosts::remove() noexcept
 {
-    for (auto &one : sides_) {
-        if (one.netns < 0)
+    for (auto *one : {&sides_[0], &sides_[1], &middle_}) {
+        if (one->netns < 0)
             continue;
-        close(one.netns);
-        one.netns = -1;
-        command({"ip", "netns", "del", one.name});
+        close(one->netns);
+        one->netns = -1;
+        command({"ip", "netns", "del", one->name});
     }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // Two hosts on one machine: two network namespaces joined by a veth pair whose ends are made inside
-// them, so that nothing ever appears in the namespace the test was started in. An object owns both;
+// them, or by two pairs to a third namespace where a bridge of the test's own stands between them.
+// Nothing ever appears in the namespace the test was started in. An object owns both;
 // its destructor removes them, and the next object removes what a killed test left. Setting up
 // throws std::runtime_error with the words of the command that failed, which GoogleTest reports; a
 // machine that cannot do it at all says so in why_not().
@@ -20,6 +21,7 @@
 namespace sp::test {
 
 enum class host : unsigned { a, b };
+enum class wiring : unsigned { direct, through_a_middle };
 
 // A command that has ended: its exit status (128+n for a signal) and what it wrote to stdout and
 // stderr.
@@ -51,7 +53,7 @@ public:
     // once.
     [[nodiscard]] static const std::string &why_not();
 
-    hosts();
+    explicit hosts(wiring how = wiring::direct);
     ~hosts();
     hosts(const hosts &) = delete;
     hosts &operator=(const hosts &) = delete;
@@ -66,6 +68,9 @@ public:
         return which == host::a ? "veth-a" : "veth-b";
     }
 
+    // Of the namespace between them, which has mid-a and mid-b, the far ends of veth-a and veth-b.
+    [[nodiscard]] int middle_fd() const { return middle_.netns; }
+
     // AF_INET: 198.18.N.1 or .2; AF_INET6: fd00:5370:N::1 or ::2.
     [[nodiscard]] std::string address(host which, int family = AF_INET) const;
 
@@ -77,6 +82,9 @@ public:
 
     // The same, and throws unless it succeeded.
     std::string must_run(host which, const std::vector<std::string> &argv) const;
+
+    // Makes the veth pair and its addresses anew, after a test has deleted it.
+    void plug_in();
 
     // Waits until the kernel reports both ends running; throws after two seconds. Needed after a
     // test took an end down and up again.
@@ -90,11 +98,14 @@ private:
     };
 
     static std::size_t index(host which) { return static_cast<std::size_t>(which); }
-    void build();
+    void build(wiring how);
+    void join(wiring how);
+    void set_up();
     void remove() noexcept;
 
     unsigned number_;
     side sides_[2];
+    side middle_;
 };
 
 // A fixture with two hosts; skips with the reason where there cannot be any.
@@ -104,8 +115,9 @@ protected:
     {
         if (!hosts::why_not().empty())
             GTEST_SKIP() << hosts::why_not();
-        two_.emplace();
+        two_.emplace(wired());
     }
+    [[nodiscard]] virtual wiring wired() const { return wiring::direct; }
 
     hosts &two() { return *two_; }
 

@@ -42,8 +42,7 @@ protected:
         const auto document = json::parse(done.out, nullptr, false);
         EXPECT_FALSE(document.is_discarded()) << done.out << done.err;
         EXPECT_EQ(done.status, document["exit"]);
-        if (expected >= 0)
-            EXPECT_EQ(of_peer_to_fix(document), expected) << done.out;
+        EXPECT_EQ(of_peer_to_fix(document), expected) << done.out;
         return document;
     }
     static json finding(const json &document, const std::string &subject)

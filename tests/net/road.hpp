@@ -31,7 +31,8 @@ protected:
                 EXPECT_EQ(e->frames_in_use(), 0u) << "message buffers leaked";
                 e.reset();
             }
-        until([&] { return threads_now() == threads_before_; });
+        if (threads_before_) // else it was never set up
+            until([&] { return threads_now() == threads_before_; });
         for (const auto which : {host::a, host::b})
             ::umount2(pins(which).c_str(), MNT_DETACH);
     }

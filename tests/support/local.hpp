@@ -137,6 +137,7 @@ public:
         ::kill(pid_, SIGKILL);
         (void)wait_end();
     }
+    void signal(int number) const { ::kill(pid_, number); }
 
 private:
     pid_t pid_ = 0;
