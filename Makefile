@@ -40,10 +40,12 @@ LDFLAGS = $(MODE_FLAGS_$(MODE)) -pthread
 folders := ring protocol link stream engine transport xdp
 library_sources := $(wildcard userspace/*.cpp) $(wildcard $(folders:%=userspace/%/*.cpp))
 cli_sources := $(wildcard userspace/cli/*.cpp)
+fuzz_only := tests/fuzz/fuzzer.cpp tests/fuzz/planted.cpp # of `make fuzz`; the test program replays the others
 test_sources := $(wildcard tests/*_test.cpp tests/*/*_test.cpp)
 sim_sources := $(filter-out %_test.cpp,$(wildcard tests/sim/*.cpp))
 sim_shared := tests/sim/network.cpp tests/sim/scenario.cpp # the rest of the simulator is a program of its own
-test_support := $(filter-out $(test_sources) $(filter-out $(sim_shared),$(sim_sources)),$(wildcard tests/*.cpp tests/*/*.cpp))
+test_support := $(filter-out $(test_sources) $(fuzz_only) $(filter-out $(sim_shared),$(sim_sources)),\
+	$(wildcard tests/*.cpp tests/*/*.cpp))
 bench_sources := $(wildcard bench/*.cpp)
 example_sources := $(wildcard userspace/examples/*.cpp)
 headers := $(wildcard include/sp/*.hpp include/sp/abi/*.hpp include/sp/abi/*.h)
@@ -56,7 +58,8 @@ examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
 
-.PHONY: all deps deps-test deps-tools test sim plants demo bench docs asan tsan tidy format headers install uninstall clean help
+.PHONY: all deps deps-test deps-tools test sim plants fuzz fuzz-corpus fuzz-xdp demo bench docs asan tsan tidy format headers \
+	install uninstall clean help
 
 all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
 
@@ -185,6 +188,38 @@ headers: $(headers:include/sp/%=$(BUILD)/headers/%.alone) ## prove that each pub
 test: all headers $(BUILD)/sp-test build/sp-sim build/asan-sim/sp-sim build/plants/sp-sim ## run every test this machine allows; list the skips with their reasons
 	$(Q)SP_BUILD=$(BUILD) tests/run $(BUILD)/sp-test
 
+# Each file of tests/fuzz is a program of libFuzzer, built from its own objects: other compiler, other sanitizers.
+SECONDS := 5
+FRAMES := 100000000
+fuzz_flags := -std=c++23 $(WARNINGS) -Wno-unused-function -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -pthread
+fuzz_targets := $(patsubst tests/fuzz/%.cpp,%,$(filter-out %_test.cpp %/fuzzer.cpp,$(wildcard tests/fuzz/*.cpp)))
+fuzzed_sources := $(wildcard userspace/protocol/*.cpp userspace/link/*.cpp userspace/stream/*.cpp) \
+	userspace/url.cpp userspace/error.cpp
+fuzz_object = $(patsubst %.cpp,build/fuzz/obj/%.o,$(1))
+
+build/fuzz/obj/%.o: %.cpp | deps-test
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	$(Q)$(CXX_LLVM) $(CPPFLAGS) $(fuzz_flags) -MMD -MP -c $< -o $@
+
+build/fuzz/libfuzzed.a: $(call fuzz_object,$(fuzzed_sources))
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(fuzz_targets:%=build/fuzz/%): build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o build/fuzz/obj/tests/fuzz/fuzzer.o \
+		build/fuzz/libfuzzed.a
+	@echo "  LINK    $@"
+	$(Q)$(CXX_LLVM) -fsanitize=fuzzer,address,undefined -pthread -o $@ $^ -lsodium
+
+fuzz: $(fuzz_targets:%=build/fuzz/%) ## run every fuzz target for SECONDS=5 each
+	$(Q)tests/fuzz/run build/fuzz $(SECONDS) $(fuzz_targets)
+
+fuzz-xdp: $(BUILD)/sp-test ## run FRAMES=100000000 mutated frames through the XDP program, in each of its two modes
+	$(Q)SP_FUZZ_FRAMES=$(FRAMES) $(BUILD)/sp-test --gtest_filter='*xdp_frames.meet*'
+
+fuzz-corpus: $(fuzz_targets:%=build/fuzz/%) ## keep what fuzzing found, minimised, as the committed corpora
+	$(Q)tests/fuzz/minimise build/fuzz $(filter-out planted,$(fuzz_targets))
+
 demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 	$(Q)$(BUILD)/sp demo
 
@@ -241,4 +276,4 @@ clean: ## remove build/
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
--include $(shell find $(BUILD)/obj build/sim build/asan-sim build/plants -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj build/sim build/asan-sim build/plants build/fuzz/obj -name '*.d' 2>/dev/null)
