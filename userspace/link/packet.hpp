@@ -35,8 +35,10 @@ namespace sp::link {
 // compared.
 [[nodiscard]] constexpr bool before(std::uint32_t a, std::uint32_t b) noexcept
 {
-    if (SP_PLANTED(link_plain_less))
-        return a < b;
+    if !consteval {
+        if (SP_PLANTED(link_plain_less))
+            return a < b;
+    }
     return static_cast<std::int32_t>(a - b) < 0;
 }
 

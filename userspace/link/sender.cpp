@@ -269,7 +269,8 @@ instant sender::rests_until(const entry &e) const noexcept
 
 std::optional<shipment> sender::next() noexcept
 {
-    if (missing_ > 0 && (forced_ > 0 || flying_ < congestion_.window()))
+    // After a time-out only the oldest go, until the peer is heard.
+    if (missing_ > 0 && (forced_ > 0 || (timeouts_ == 0 && flying_ < congestion_.window())))
         for (auto seq = oldest_; seq != unsent_; ++seq)
             if (const auto &e = at(seq);
                 e.what == state::missing && (forced_ > 0 || rests_until(e) <= now_))
@@ -444,6 +445,7 @@ void sender::on_answer(std::uint32_t known_end, instant now) noexcept
         if (auto &e = at(seq); e.what == state::flying && e.order <= *question_)
             miss(e, now);
     question_.reset();
+    timeouts_ = 0; // it is there
 }
 
 // ---- time
@@ -456,7 +458,7 @@ instant sender::next_deadline() const noexcept
             if (const auto &e = at(seq); e.what == state::missing)
                 if (const auto until = rests_until(e); until > now_)
                     at_least = std::min(at_least, until);
-    if (flying_ > 0) {
+    if (flying_ > 0 || (missing_ > 0 && timeouts_ > 0)) {
         at_least = std::min(at_least, active_at_ + rtt_.timeout(timeouts_));
         if (questions_ < questions_max)
             at_least = std::min(at_least, active_at_ + rtt_.question() * (1 << questions_));
@@ -478,12 +480,23 @@ void sender::on_timeout(instant now) noexcept
     congestion_.on_timeout();
     active_at_ = now;
     unsigned chosen = 0;
-    for (auto seq = oldest_; seq != unsent_ && chosen < resent_on_timeout; ++seq)
-        if (auto &e = at(seq); e.what == state::flying || e.what == state::missing) {
+    for (auto seq = oldest_; seq != unsent_; ++seq) {
+        auto &e = at(seq);
+        if (e.what != state::flying && e.what != state::missing)
+            continue;
+        if (chosen < resent_on_timeout) {
             if (e.what == state::flying)
                 miss(e, now);
             ++chosen;
+        } else if (timeouts_ >= 2 && e.what == state::flying) {
+            // Silence for two time-outs: all of it is lost, and follows when the peer is heard;
+            // two at a time-out would take for ever.
+            e.what = state::missing;
+            e.sliced = 0;
+            --flying_;
+            ++missing_;
         }
+    }
     forced_ = chosen;
 }
 
@@ -494,7 +507,7 @@ bool sender::on_deadline(instant now) noexcept
         find_missing(unsent_, now);
     if (waits_for_company() && opened_at_ + cork_time <= now)
         pushed_ = true;
-    if (flying_ == 0) {
+    if (flying_ == 0 && (missing_ == 0 || timeouts_ == 0)) {
         if (packet_max_ == 0 || next_ != limit_ || next_deadline() > now)
             return false;
         ++credit_questions_;
