@@ -103,6 +103,7 @@ TEST_F(cli, has_help_for_every_verb)
                               {"xdp"},
                               {"xdp", "load"},
                               {"doctor"},
+                              {"ping"},
                               {"demo"},
                               {"errors"},
                               {"version"}}) {

@@ -171,6 +171,7 @@ TEST(man_page, names_every_verb_and_every_long_option)
                               {"xdp", "unload"},
                               {"xdp", "status"},
                               {"doctor"},
+                              {"ping"},
                               {"demo"},
                               {"errors"}}) {
         sp::test::words command{built()};

@@ -35,6 +35,7 @@ public:
     // With the seed, for SCOPED_TRACE: it makes the same faults again.
     [[nodiscard]] const std::string &text() const noexcept { return text_; }
     [[nodiscard]] sim::network::tally total() const;
+    [[nodiscard]] const sim::link_faults &faults() const noexcept { return scenario_.faults; }
     // Nothing passes, or everything does again, whatever the scenario says.
     void cut(bool yes);
 
