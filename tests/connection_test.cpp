@@ -75,6 +75,21 @@ TEST(connection, asks_for_a_new_cookie_when_its_own_grew_too_old)
     EXPECT_GE(p.probes, 2);
 }
 
+// The listener has accepted by the first, longer PROBE and says so again; the dialer has asked with
+// a shorter one since.
+TEST(connection, opens_at_once_when_an_accept_comes_after_it_asked_for_a_new_cookie)
+{
+    link_pair p;
+    p.lose = [&](const bytes &packet) {
+        return read<sp_header>(packet).type == SP_ACCEPT && p.probes < 2;
+    };
+    p.drive();
+    p.pass(1s); // five INITs in vain take 620 ms
+    EXPECT_EQ(p.probes, 2);
+    EXPECT_EQ(p.dialer.link->state(), phase::open);
+    EXPECT_EQ(p.listener.link->state(), phase::open);
+}
+
 TEST(connection, ends_with_the_reason_of_a_refusal)
 {
     link_pair p;
