@@ -222,8 +222,7 @@ TEST(wire_document, lists_exactly_the_types_that_the_parser_takes)
     EXPECT_EQ(rows[SP_ACK - 1][2],
               std::to_string(SP_OVERHEAD) + " or " +
                   std::to_string(SP_OVERHEAD + link::record_space(link::receiver::wide_bytes)));
-    EXPECT_EQ(rows[SP_PART - 1][2],
-              std::to_string(SP_OVERHEAD + SP_SLICE_SIZE) + " + slice");
+    EXPECT_EQ(rows[SP_PART - 1][2], std::to_string(SP_OVERHEAD + SP_SLICE_SIZE) + " + slice");
     EXPECT_EQ(rows[SP_DISCONNECT - 1][2], std::to_string(SP_OVERHEAD + link::record_space(2)));
 }
 
@@ -265,6 +264,7 @@ TEST(wire_document, gives_each_counter_of_xdp_its_verdict)
         ASSERT_NE(found, rows.end()) << entry.name;
         const auto *verdict = entry.kind == stat_kind::drop   ? "drop"
                               : entry.kind == stat_kind::pass ? "pass"
+                              : i == SP_XDP_ponged            ? "answer"
                                                               : "redirect";
         EXPECT_EQ((*found)[1], verdict) << entry.name;
     }

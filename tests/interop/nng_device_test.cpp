@@ -44,6 +44,14 @@ TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
     inner.set(NNG_OPT_RECONNMINT, 10ms);
     inner.dial_on(back);
     std::jthread device([&] { (void)::nng_device(outer.get(), inner.get()); });
+    struct end_of_device { // also when the test ends early: the thread is joined after this
+        nng_peer &outer, &inner;
+        ~end_of_device()
+        {
+            outer.close();
+            inner.close();
+        }
+    } end{outer, inner};
 
     auto req = sp::req::open(
         {.on = &*engine, .resend_time = 200ms, .reconnect_min = 5ms, .reconnect_max = 20ms});
@@ -72,7 +80,12 @@ TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
             end.endpoint = *again;
             ++cuts;
         }
-        auto answer = context->recv(30s);
+        auto answer = context->recv(10s);
+        if (!answer && nng_does::stop_to_dial_when_closed_early && rep->peers() == 0) {
+            std::printf("x4: libnng has stopped to dial at request %d, and is told again\n", i);
+            inner.dial_on(back);
+            answer = context->recv(30s);
+        }
         ASSERT_TRUE(answer) << i << ": " << answer.error().what();
         EXPECT_EQ(answer->text(), "re: " + std::to_string(i));
     }
@@ -80,8 +93,6 @@ TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
                 cuts,
                 static_cast<unsigned long long>(engine->statistics()[sp::stat::socket_resends]),
                 static_cast<unsigned long long>(engine->statistics()[sp::stat::socket_failovers]));
-    outer.close();
-    inner.close();
 }
 
 } // namespace
