@@ -51,7 +51,7 @@ TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
             outer.close();
             inner.close();
         }
-    } end{outer, inner};
+    } const device_ends{outer, inner};
 
     auto req = sp::req::open(
         {.on = &*engine, .resend_time = 200ms, .reconnect_min = 5ms, .reconnect_max = 20ms});

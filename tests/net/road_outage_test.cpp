@@ -417,12 +417,15 @@ TEST_F(outage, of_receive_frames_is_counted_and_recovered_from)
                     data.push_back(std::move(frame));
             return received == sent && !data.empty();
         });
-        for (int round = 0; round < 3; ++round) {
+        for (std::uint64_t due = 6; due <= 16; due += 5) {
             const auto before = starved();
             for (int i = 0; i < 500; ++i) // far more than there are frames
                 tap.send(data.front());
-            send(5);
-            turn_until([&] { return received == sent && starved() > before; });
+            // By a thread, since credit may be too little for all of them before b looks.
+            const auto packets = counted(host::a, stat::link_data_sent);
+            std::jthread sender([&] { send(5); });
+            until([&] { return counted(host::a, stat::link_data_sent) > packets; });
+            turn_until([&] { return received == due && starved() > before; });
         }
         EXPECT_EQ(counted(host::a, stat::pipe_opened), 1u);
         EXPECT_GT(counted(host::a, stat::link_data_resent), 0u) << "nothing was lost at all";
