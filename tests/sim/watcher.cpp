@@ -17,7 +17,7 @@ using link::be16;
 using link::be32;
 using link::be64;
 
-constexpr std::uint32_t burst_max = 250; // ACKs that say nothing new, in burst_time
+constexpr std::uint32_t burst_max = 600; // ACKs that say nothing new, in burst_time
 constexpr auto burst_time = std::chrono::milliseconds(20);
 constexpr std::size_t word = 4;
 constexpr std::uint32_t narrow = 1280 - 40; // what every path carries
