@@ -60,7 +60,7 @@ void expect_clean(const std::string &program, const std::string &from)
 {
     ASSERT_TRUE(fs::exists(program)) << program << " is missing; make test builds it";
     const auto e = run(program, "--seeds " + seeds() + " --from " + from + " --shrink 20");
-    std::printf("%s: %s\n", program.c_str(), e.last_line().c_str());
+    std::printf("note: %s %s\n", program.c_str(), e.last_line().c_str());
     EXPECT_EQ(e.status, 0) << e.out;
     EXPECT_TRUE(e.last_line().starts_with("SEEDS=" + seeds() + " ")) << e.out;
     EXPECT_TRUE(e.last_line().contains(" FAILED=0 ")) << e.out;
