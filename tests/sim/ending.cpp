@@ -239,6 +239,7 @@ void world::expect_bounded_resends()
 void world::expect_quiet()
 {
     const bool all = std::ranges::all_of(hosts_, [](const host &h) { return h.core; });
+    net_.clear(); // what was clogged before the healing would still be answered
     run_until(now_ + 200ms);
     constexpr int patience = 60;
     auto data = wire.data_packets();
@@ -255,7 +256,9 @@ void world::expect_quiet()
     for (std::uint32_t i = 0; i < wire.size(); ++i)
         flows += healthy(wire[i]);
     const auto more = net_.total().submitted - packets;
-    rules.quiet_when_idle(wire.data_packets() == data && more <= 10 * flows + 64, [&] {
+    // Keep-alives and their answers, and those who are refused and try again.
+    const auto most = 12 * flows + 40 * config_.members.size();
+    rules.quiet_when_idle(wire.data_packets() == data && more <= most, [&] {
         return std::to_string(wire.data_packets() - data) + " packets with messages and " +
                std::to_string(more) + " in all, over " + std::to_string(flows) +
                " directions, while nobody speaks";

@@ -43,8 +43,7 @@ struct host {
     std::int64_t drift = 0; // parts per million
     std::int64_t ahead = 0; // ns of its clock before the common one at the start
     instant wake = instant::max();
-    instant paused_until = instant::min(), restart_at = instant::max(),
-            jammed_until = instant::min();
+    instant paused_until{}, restart_at = instant::max(), jammed_until{}; // {}: long ago
     bool core = true; // will be healed
     std::vector<actor *> actors{};
 
