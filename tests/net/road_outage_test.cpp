@@ -163,24 +163,22 @@ TEST_F(outage, of_the_receiver_for_ten_seconds_loses_nothing_and_holds_the_sende
     until([&] { return ways[0].sent > 300 && ways[1].sent > 300; });
     for (auto &w : ways)
         w.receiver->signal(SIGSTOP);
-    const auto stopped = clock_type::now();
     const auto all_sent = [&] { return ways[0].sent + ways[1].sent; };
-    // They are held back when nothing moves for a while, and then nothing moves at all.
-    std::uint64_t last = 0;
-    auto since = stopped;
+    // Ten seconds in which nothing moves; senders that are not held back would come to their end.
+    std::uint64_t held_at = 0;
+    std::size_t memory = 0, buffers = 0;
+    auto since = clock_type::now();
     until([&] {
-        if (std::exchange(last, all_sent()) != all_sent())
+        if (const auto now = all_sent(); std::exchange(held_at, now) != now) {
             since = clock_type::now();
-        return clock_type::now() - since > 500ms;
+            memory = resident_kib();
+            buffers = on(host::a).frames_in_use();
+        }
+        return clock_type::now() - since > 10s;
     });
-    const auto held_at = all_sent();
-    const auto memory = resident_kib();
-    const auto buffers = on(host::a).frames_in_use();
-    EXPECT_LT(held_at, 2 * messages);
-    until([&] { return clock_type::now() - stopped > 10s; });
-    EXPECT_EQ(all_sent(), held_at) << "a sender is not blocked";
+    EXPECT_LT(held_at, 2 * messages) << "a sender is not blocked";
     EXPECT_LE(resident_kib(), memory + 1024) << "memory grows";
-    EXPECT_EQ(on(host::a).frames_in_use(), buffers);
+    EXPECT_LE(on(host::a).frames_in_use(), buffers + 2) << "more than one message of each";
     for (auto &w : ways)
         w.receiver->signal(SIGCONT);
     for (auto &w : ways) {
