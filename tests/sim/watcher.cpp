@@ -365,9 +365,10 @@ void watcher::read_contents(flow &f, std::uint32_t number, std::size_t place,
         if (first && last)
             return on_message(f, number, place, r.payload, r.payload.size(), false);
         if (first) {
-            // Where packets were lost the link may take the path for a narrow one.
+            // Where packets are missing, or may be, the link may take the path for a narrow one.
+            const bool missing = f.bytes_resent > 0 || f.bytes_arrived < f.bytes_sent;
             const auto fits = link::message_space(std::min<std::size_t>(
-                {packet_max, f.packet_max, f.bytes_resent > 0 ? narrow : ~0u}));
+                {packet_max, f.packet_max, missing ? narrow : ~0u}));
             judge_.small_never_split(r.total > fits, [&] {
                 return describe(f) + ": a message of " + std::to_string(r.total) +
                        " bytes is split, a packet takes " + std::to_string(fits);
