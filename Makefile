@@ -146,7 +146,7 @@ $(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
 sim_tested := $(wildcard userspace/protocol/*.cpp userspace/link/*.cpp userspace/stream/*.cpp)
 sim_objects = $(patsubst %.cpp,build/$(1)/%.o,$(sim_sources) $(sim_tested))
 SIM_FLAGS_sim := -O2 -g1
-SIM_FLAGS_asan-sim := $(MODE_FLAGS_asan)
+SIM_FLAGS_asan-sim := $(MODE_FLAGS_asan:-O1=-O2)
 SIM_FLAGS_plants := -O2 -g1 -DSP_PLANTS
 SEEDS := 1000000
 
