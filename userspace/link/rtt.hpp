@@ -22,6 +22,8 @@ public:
     static constexpr duration timeout_min = std::chrono::milliseconds(10);
     static constexpr duration timeout_max = std::chrono::milliseconds(500);
     static constexpr duration timeout_first = std::chrono::milliseconds(20); // nothing measured yet
+    // A path that stood still leaves samples of seconds behind, and must not be waited for as long.
+    static constexpr duration timeout_first_max = std::chrono::seconds(1);
     static constexpr duration question_min = std::chrono::milliseconds(1);
 
     // The shortest is that of the last 10 to 20 s: a path may become longer for good.
@@ -68,7 +70,8 @@ public:
     [[nodiscard]] duration timeout(unsigned n) const noexcept
     {
         const auto first =
-            known() ? std::max(smoothed_ + 4 * variation_, timeout_min) : timeout_first;
+            known() ? std::clamp(smoothed_ + 4 * variation_, timeout_min, timeout_first_max)
+                    : timeout_first;
         return std::min(first * (1 << std::min(n, 8u)), std::max(first, timeout_max));
     }
 
