@@ -94,8 +94,7 @@ public:
     void close(sp_reason why) noexcept;
 
     // ---- packets out
-    // Of the packet that should go out now; 0: none. It may be less than what transmit() then
-    // writes only in never having been asked for.
+    // Of the packet that should go out now; 0: none.
     [[nodiscard]] std::size_t transmit_size() noexcept;
     // Writes it into `room` (at least transmit_size() bytes) and returns its size.
     [[nodiscard]] std::size_t transmit(std::span<std::byte> room, instant now) noexcept;
