@@ -154,6 +154,7 @@ TEST_P(nng_feed, b1_each_of_a_mesh_gets_what_the_others_send_once_and_nothing_is
     nng_must(one.send("last"), "send");
     expect_message(bus.recv(patience), "last");
     EXPECT_FALSE(bus.try_recv());
+    expect_mail(two.recv(), "last"); // libnng's BUS may never close with a message on its way in
     expect_balance(bus);
 }
 
