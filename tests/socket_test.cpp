@@ -313,6 +313,7 @@ TEST_F(req_and_rep, count_an_answer_whose_asker_has_gone)
 
 TEST_F(req_and_rep, hold_back_an_asker_that_is_not_answered_and_lose_nothing)
 {
+    open_engine({.ring_bytes = 16 * 1024});
     auto rep = listening();
     auto req = dialed();
     std::vector<sp::req_context> contexts;

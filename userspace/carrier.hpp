@@ -111,6 +111,41 @@ public:
         const auto *t = std::get_if<transport::unixgram>(&any_);
         return !t || t->may_come(who);
     }
+    // Only unix datagrams lead to shared memory.
+    void allow(route_id route, std::uint32_t credit) noexcept
+    {
+        if (auto *t = std::get_if<transport::unixgram>(&any_))
+            t->allow(route, credit);
+    }
+    [[nodiscard]] bool share(route_id route, std::uint32_t cookie) noexcept
+    {
+        auto *t = std::get_if<transport::unixgram>(&any_);
+        return t && t->share(route, cookie);
+    }
+    [[nodiscard]] bool watches_life(route_id route) const noexcept
+    {
+        return std::get<transport::unixgram>(any_).watches_life(route);
+    }
+    [[nodiscard]] std::size_t put(route_id route, std::span<const std::byte> head,
+                                  std::span<const std::byte> body, std::size_t from) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->put(route, head, body, from);
+    }
+    template <class Use>
+    std::size_t records(Use &&use) noexcept
+    {
+        auto *t = std::get_if<transport::unixgram>(&any_);
+        return t ? t->records(use) : 0;
+    }
+    template <class Use>
+    std::size_t records_of(route_id route, Use &&use) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->records_of(route, use);
+    }
+    void consumed(route_id route) noexcept
+    {
+        std::get_if<transport::unixgram>(&any_)->consumed(route);
+    }
     // A transport whose descriptor costs something while it is watched can be told that nobody
     // sleeps on it.
     void arm() noexcept
@@ -150,6 +185,7 @@ private:
     std::variant<transport::unixgram, transport::rawip, transport::xdp> any_;
 };
 
-static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier>);
+static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier> &&
+              core::sharing_transport<carrier>);
 
 } // namespace sp

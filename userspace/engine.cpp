@@ -18,7 +18,7 @@ result<engine> engine::open(const engine_options &options)
 std::size_t engine::poll(instant now) noexcept
 {
     const auto held = node_->claim();
-    return node_->turn_everywhere(now);
+    return node_->turn_by_hand(now);
 }
 
 instant engine::next_deadline() const noexcept

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/node.hpp"
 
+#include "sp/abi/segment.h"
+
+#include <bit>
 #include <csignal>
 #include <cstdlib>
 #include <pthread.h>
@@ -53,6 +56,10 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
 {
     if (sodium_init() < 0)
         return std::unexpected(error::numbered(9001, "libsodium cannot be used"));
+    if (const auto n = options.ring_bytes;
+        n != 0 && (!std::has_single_bit(n) || n < SP_SEGMENT_RING_MIN || n > SP_SEGMENT_RING_MAX))
+        return std::unexpected(
+            error::numbered(2008, "ring_bytes is 0, or a power of two from 4 KiB to 16 MiB"));
     watch_forks();
     auto waiter = transport::waiter::open();
     if (!waiter)
@@ -184,6 +191,14 @@ std::size_t node::turn_everywhere(instant now) noexcept
 {
     look_everywhere_ = true;
     return turn(now);
+}
+
+std::size_t node::turn_by_hand(instant now) noexcept
+{
+    waiter_.forget();
+    const auto work = turn_everywhere(now);
+    transports_.arm();
+    return work;
 }
 
 // Somebody who waits may find it done, and the sleeper may have to wake earlier than it thought.

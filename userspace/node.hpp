@@ -67,6 +67,8 @@ public:
     // waiting.
     std::size_t turn(instant now) noexcept;
     std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
+    // For who polls by hand and watches fd(): with what it told taken note of, and ready to tell.
+    std::size_t turn_by_hand(instant now) noexcept;
     // Without the lock: lets those who want it have it for a moment. For calls that never wait and
     // are made one after the other.
     void give_way() const noexcept

@@ -313,7 +313,8 @@ result<place> transports::listen_path(const url &u, const transport::stream_opti
 {
     auto opened =
         transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats(),
-                                    {.uids = options.allow_uid, .gids = options.allow_gid});
+                                    {.uids = options.allow_uid, .gids = options.allow_gid},
+                                    {.sleeper = waiter_, .ring_bytes = options_->ring_bytes});
     if (!opened)
         return std::unexpected(opened.error());
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
@@ -325,7 +326,8 @@ result<place> transports::listen_path(const url &u, const transport::stream_opti
 
 result<place> transports::dial_path(const url &u)
 {
-    auto opened = transport::unixgram::dial(u.path, engine_->stats());
+    auto opened = transport::unixgram::dial(
+        u.path, engine_->stats(), {.sleeper = waiter_, .ring_bytes = options_->ring_bytes});
     if (!opened)
         return std::unexpected(opened.error());
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");

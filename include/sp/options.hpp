@@ -90,6 +90,9 @@ struct engine_options {
     sp::waiting waiting = sp::waiting::adaptive;
     std::uint64_t memory_max = 256u << 20; // bytes of message buffers
     std::uint32_t frames = 4096;           // AF_XDP packet frames per queue
+    // Of the ring that each end of a unixgram:// connection shares: a power of two from 4 KiB to
+    // 16 MiB; 0: no memory is shared, datagrams carry the messages.
+    std::uint32_t ring_bytes = 256 * 1024;
     int netns_fd = -1;     // sockets are opened in this network namespace; -1: the caller's
     bool insecure = false; // plaintext between hosts, knowingly; SP_INSECURE=1 sets it from outside
     std::uint8_t ip_protocol = 253;       // the same on every host

@@ -113,8 +113,8 @@ auto engine<Transport, Streams>::take_part(pipe_id id, pipe &p, socket &s, const
     stats_.add(stat::link_parts);
     if (r.last()) {
         p.assembling = nullptr;
-        p.charges.push_back({p.messages_come + 1,
-                             static_cast<std::uint32_t>(frame_pool::footprint(f.size))});
+        p.charges.push_back(
+            {p.messages_come + 1, static_cast<std::uint32_t>(frame_pool::footprint(f.size))});
         hand_over(id, p, s, f, now);
         discharge(p);
     }
@@ -210,7 +210,10 @@ void engine<Transport, Streams>::take_held(instant now)
         if (auto *p = pipes_.find(id)) {
             p->held = false;
             p->part_at = now; // the time in which we had no room is not the peer's
-            take(id, *p, now);
+            if (p->shared)
+                take_more(*p, now);
+            else
+                take(id, *p, now);
             touch(id, *p);
         }
     settle_touched(now);

@@ -425,7 +425,7 @@ void engine<Transport, Streams>::schedule(socket &s)
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::on_link_deadline(pipe &p, instant now)
 {
-    if (p.assembling && !p.held && now >= p.part_at + pipe::part_patience) {
+    if (p.assembling && !p.held && !p.shared && now >= p.part_at + pipe::part_patience) {
         p.why = stat::pipe_stalled;
         return p.link->close(SP_REASON_STALLED_MESSAGE);
     }
@@ -490,6 +490,7 @@ std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
                 on_packet(slot, from, packet, now);
             },
             batch, how, now.time_since_epoch().count());
+        work += poll_shared(slot, now);
         while (const auto failure = t.next_failure())
             on_failure(slot, failure->first, failure->second, now);
     }

@@ -218,6 +218,16 @@ private:
     void tell_ready(pipe_id id, pipe &p, instant now);
     void schedule(pipe_id id, pipe &p);
 
+    // shared.hpp: pipes whose messages go through memory shared with the peer
+    static constexpr std::uint32_t shared_untaken = 128; // messages that a pattern may hold of one
+    void begin_sharing(pipe_id id, pipe &p, instant now);
+    std::size_t poll_shared(std::size_t transport, instant now);
+    void take_more(pipe &p, instant now);
+    [[nodiscard]] bool take_shared(pipe_id id, const auto &part, instant now);
+    bool write_shared(socket &s, pipe_id id, pipe &p, const outgoing &message);
+    void on_shared_consumed(pipe &p);
+    void drain_shared(socket *s, pipe_id id, pipe &p, instant now);
+
     // streams.hpp: connections over byte streams
     static constexpr std::size_t stream_read = 16 * 1024;  // bytes of one read of small messages
     static constexpr std::size_t stream_turn = 256 * 1024; // bytes of one stream in one turn
@@ -315,5 +325,6 @@ private:
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"
+#include "userspace/engine/shared.hpp"
 #include "userspace/engine/shortage.hpp"
 #include "userspace/engine/streams.hpp"

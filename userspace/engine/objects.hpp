@@ -114,12 +114,15 @@ struct pipe {
     bool emitting = false;    // listed: its link has packets for this turn
     bool held = false;        // listed to be tried again: messages came and there was no room
     bool used = false;        // a message came by it
+    bool shared = false;      // messages go through memory shared with the peer
+    bool sated = false;       // and some wait there, since the pattern holds enough of them
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
+    std::uint32_t put = 0; // messages that are in shared memory: they are the peer's
     std::vector<outgoing>
         outbox;              // what the link or the stream did not take; at most one is in part
-    std::size_t written = 0; // over packets: how much of the outbox's first message is
+    std::size_t written = 0; // but over streams: how much of the outbox's first message is
     instant scheduled = instant::max(); // the next timer, and one behind it, if any
     instant scheduled_next = instant::max();
     instant opened_at{};
@@ -137,22 +140,22 @@ struct pipe {
     }
     [[nodiscard]] bool has_room() const noexcept // for one message more
     {
-        return outbox.empty() && (bytes ? is_open() : link->send_ready());
+        return outbox.empty() && (bytes || shared ? is_open() : link->send_ready());
     }
     [[nodiscard]] std::uint32_t confirmed_now() const noexcept
     {
-        return bytes ? bytes->confirmed : link->confirmed();
+        return bytes ? bytes->confirmed : shared ? put : link->confirmed();
     }
     [[nodiscard]] std::uint32_t unconfirmed() const noexcept
     {
-        return bytes ? bytes->written > 0 : link->unconfirmed();
+        return bytes ? bytes->written > 0 : shared ? 0 : link->unconfirmed();
     }
     [[nodiscard]] instant next_deadline() const noexcept
     {
         if (bytes)
             return bytes->talk.next_deadline();
         const auto at = link->next_deadline();
-        return assembling && !held ? std::min(at, part_at + part_patience) : at;
+        return assembling && !held && !shared ? std::min(at, part_at + part_patience) : at;
     }
     // Messages of which nothing is on its way yet.
     [[nodiscard]] std::size_t unsent() const noexcept

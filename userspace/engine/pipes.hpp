@@ -68,6 +68,10 @@ pipe *engine<Transport, Streams>::add_pipe(pipe_id &id, std::size_t transport,
         pipes_.remove(id);
         return nullptr;
     }
+    if constexpr (sharing_transport<Transport>) {
+        const auto &o = sockets_.find(e.socket)->options;
+        transports_[transport]->allow(*route, o.records_max == 1 ? o.window : 0);
+    }
     p->transport = transport;
     p->route = *route;
     p->address = peer;
@@ -157,6 +161,8 @@ void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
     if (p.bytes) {
         resume(id, p, now);
     } else {
+        if (p.sated)
+            take_more(p, now);
         write_outbox(id, p, now);
         transmit(id, p, now);
         report(p);
@@ -207,6 +213,7 @@ void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
         end_older_incarnations(id, p);
         if (auto *e = endpoints_.find(p.endpoint); e && !p.dialed)
             --e->half_open;
+        begin_sharing(id, p, now);
     }
     ++s.peers;
     if (auto *e = endpoints_.find(p.endpoint); e && p.dialed) {
@@ -316,6 +323,8 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
         auto what = happening_of(happening::kind::detached, id, p);
         what.why = close_stat(p);
         remember(*s, std::move(what));
+        if (p.shared)
+            drain_shared(s, id, p, now);
         if (p.bytes)
             drop_stream(s, id, p);
         else
@@ -425,6 +434,8 @@ bool engine<Transport, Streams>::write(socket &s, pipe_id id, pipe &p, const out
 {
     if (p.bytes)
         return write_stream(s, id, p, message);
+    if (p.shared)
+        return write_shared(s, id, p, message);
     const auto head = std::span(message.header).first(message.header_bytes);
     const auto body = pool_[message.frame].body();
     do {
@@ -442,7 +453,7 @@ bool engine<Transport, Streams>::write(socket &s, pipe_id id, pipe &p, const out
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::write_outbox(pipe_id id, pipe &p, instant now)
 {
-    if (p.outbox.empty() || !p.link->send_ready())
+    if (p.outbox.empty() || !(p.shared ? p.is_open() : p.link->send_ready()))
         return;
     auto &s = *sockets_.find(p.socket);
     while (!p.outbox.empty() && write(s, id, p, p.outbox.front(), now)) {
@@ -521,6 +532,10 @@ void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e,
             if (p->bytes) {
                 SP_INVARIANT(p->bytes->untaken > 0);
                 --p->bytes->untaken;
+            } else if (p->shared) {
+                on_shared_consumed(*p);
+                if (!p->sated)
+                    return;
             } else {
                 on_consumed(*p, now);
             }

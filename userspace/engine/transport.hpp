@@ -82,4 +82,31 @@ concept framed_transport = transport<T> && requires(const T c) {
     { c.rx_packets() } noexcept -> std::same_as<std::size_t>;
 };
 
+// A transport of one host may lead to memory shared with the peer. Messages then go through rings,
+// whole or in parts, reliable and in order; packets only open and close the connection.
+inline constexpr auto any_part = [](std::uint32_t, const auto &) { return true; };
+
+template <class T>
+concept sharing_transport =
+    transport<T> &&
+    requires(T t, const T c, route_id route, std::uint32_t n, std::span<const std::byte> bytes) {
+        // Of a route that was just opened: its peer may have so many messages on the way that were
+        // not consumed(); 0: as many as fit.
+        { t.allow(route, n) } noexcept;
+        // Both ends of this route know each other. True: messages go through shared memory from now
+        // on, and what comes is shown with the cookie `n`.
+        { t.share(route, n) } noexcept -> std::same_as<bool>;
+        // The system tells when the peer's process ends: silence means nothing.
+        { c.watches_life(route) } noexcept -> std::same_as<bool>;
+        // As much of a message of head and body as there is room for, from a byte of it on; up to
+        // where.
+        { t.put(route, bytes, bytes, std::size_t{}) } noexcept -> std::same_as<std::size_t>;
+        // Shows what came as (cookie, part): part.payload, .first, .last, and .at, the bytes of the
+        // whole message (first) or before this part. The memory is the peer's, so copy first. False
+        // from the sink: not taken, and what follows waits for records_of(). How many were taken.
+        { t.records(any_part) } noexcept -> std::same_as<std::size_t>;
+        { t.records_of(route, any_part) } noexcept -> std::same_as<std::size_t>;
+        { t.consumed(route) } noexcept;
+    };
+
 } // namespace sp::core

@@ -31,6 +31,11 @@ constexpr std::uint32_t ack_every = 8;
 // questions in a second would all be lost every few seconds, ten are not.
 constexpr int keepalive_hurry = 3;
 
+// Where silence means nothing: often enough to free what a peer left that went without a word, and
+// nothing against an idle process's quiet.
+constexpr auto rare_keepalive = 10s;
+constexpr auto never = std::chrono::hours(24 * 365 * 100);
+
 // So long an accepted connection waits for a sign that its dialer knows.
 constexpr auto confirm_patience = 3s;
 
@@ -310,6 +315,14 @@ void connection::watch_peer(instant now) noexcept
     suspect_ = false;
     ask_at_ = now + config_.keepalive_interval;
     silence_at_ = now + config_.peer_timeout;
+}
+
+void connection::rely(instant now) noexcept
+{
+    config_.keepalive_interval =
+        std::max<std::chrono::nanoseconds>(config_.keepalive_interval, rare_keepalive);
+    config_.peer_timeout = never;
+    watch_peer(now);
 }
 
 instant connection::next_deadline() const noexcept

@@ -84,6 +84,10 @@ public:
     // it true.
     void on_reset(std::uint64_t unknown_pn, instant now) noexcept;
 
+    // Somebody else tells when the peer's process ends: its silence means nothing. Rare keep-alives
+    // find out that there is nobody left to take them.
+    void rely(instant now) noexcept;
+
     void on_deadline(instant now) noexcept;
     [[nodiscard]] instant next_deadline() const noexcept;
 

@@ -104,6 +104,11 @@ public:
 
     [[nodiscard]] bool fault() const noexcept { return fault_; }
     [[nodiscard]] std::uint64_t position() const noexcept { return tail_; }
+    // The reader has said more than was known when the ring looked full: worth another try.
+    [[nodiscard]] bool progressed() const noexcept
+    {
+        return Memory::template load<std::memory_order_relaxed>(*peer_progress_) != head_;
+    }
     // Everything was read, as far as the reader has said.
     [[nodiscard]] bool drained() noexcept
     {
@@ -234,6 +239,17 @@ public:
         Memory::template store<std::memory_order_release>(*own_progress_, head_);
         told_ = head_;
     }
+
+    // What was looked at since the last release() is looked at again.
+    void rewind() noexcept { cursor_ = head_; }
+    // Something is there. Whether it is sound, peek() says.
+    [[nodiscard]] bool waiting() const noexcept
+    {
+        return !fault_ &&
+               Memory::template load<std::memory_order_relaxed>(word_at(at(cursor_))) != 0;
+    }
+    // What the writer may know to have been released.
+    [[nodiscard]] std::uint64_t told() const noexcept { return told_; }
 
     // Copies one record out; `room` holds payload_max(). Nothing: none has come, or fault().
     struct received {

@@ -12,6 +12,7 @@ namespace sp::transport {
 namespace {
 
 constexpr std::size_t failures_max = 64;
+constexpr std::size_t bell_bytes = 1; // a datagram that says nothing but: wake up
 // The kernel's own names (autobind): a zero byte and five hexadecimal digits.
 constexpr std::size_t autobind_bytes = 5;
 
@@ -34,9 +35,11 @@ result<descriptor> open_socket()
 
 } // namespace
 
-unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stats)
+unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stats,
+                   share_options share)
     : fd_(std::move(fd)), path_(std::move(path)), listens_(listens), stats_(&stats),
-      scratch_(packet_bytes_max), room_(new std::byte[batch * packet_bytes_max])
+      scratch_(packet_bytes_max), room_(new std::byte[batch * packet_bytes_max]), share_(share),
+      shares_(share.sleeper != nullptr && share.ring_bytes > 0)
 {
     constexpr int buffer =
         4 << 20; // what a queue of ten large packets needs; the kernel caps it by its own limit
@@ -44,7 +47,7 @@ unixgram::unixgram(descriptor fd, std::string path, bool listens, counters &stat
 }
 
 result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counters &stats,
-                                  allow_list allowed)
+                                  allow_list allowed, share_options share)
 {
     auto fd = open_socket();
     if (!fd)
@@ -52,13 +55,13 @@ result<unixgram> unixgram::listen(const std::string &path, unsigned mode, counte
     auto bound = unix_path::bind(fd->get(), SOCK_DGRAM, path, mode);
     if (!bound)
         return std::unexpected(bound.error());
-    unixgram t(std::move(*fd), path, true, stats);
+    unixgram t(std::move(*fd), path, true, stats, share);
     t.allowed_ = std::move(allowed);
     t.bound_.emplace(std::move(*bound));
     return t;
 }
 
-result<unixgram> unixgram::dial(const std::string &path, counters &stats)
+result<unixgram> unixgram::dial(const std::string &path, counters &stats, share_options share)
 {
     if (!path_name(path))
         return std::unexpected(path_error(path));
@@ -68,7 +71,7 @@ result<unixgram> unixgram::dial(const std::string &path, counters &stats)
     const sa_family_t family = AF_UNIX; // only the family: the kernel chooses an abstract name
     if (::bind(fd->get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0)
         return std::unexpected(socket_error("cannot name a unix socket"));
-    return unixgram(std::move(*fd), path, false, stats);
+    return unixgram(std::move(*fd), path, false, stats, share);
 }
 
 sp_address unixgram::listener_address() noexcept
@@ -92,7 +95,7 @@ std::size_t unixgram::receive_batch() noexcept
         messages[i].msg_hdr.msg_name = listens_ ? &names[i] : nullptr;
         messages[i].msg_hdr.msg_namelen = listens_ ? sizeof names[i] : 0;
         messages[i].msg_hdr.msg_control = control_[i].bytes.data();
-        messages[i].msg_hdr.msg_controllen = control_[i].bytes.size();
+        messages[i].msg_hdr.msg_controllen = credentials_space + (shares_ ? gifts_space : 0);
     }
     const int got =
         ::recvmmsg(fd_.get(), messages.data(), batch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
@@ -103,6 +106,8 @@ std::size_t unixgram::receive_batch() noexcept
         length_[i] = messages[i].msg_len;
         flags_[i] = header.msg_flags;
         control_[i].length = header.msg_controllen;
+        if (control_[i].length > credentials_space)
+            open_gifts(i);
         from_[i] = listener_address();
         if (!listens_)
             continue;
@@ -128,14 +133,21 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
         return {};
     }
     const std::span<const std::byte> packet(room_.get() + i * packet_bytes_max, length_[i]);
+    if (shares_ && packet.size() == bell_bytes)
+        return {}; // it has woken us
     if (sp_check_packet(packet.data(), packet.data() + packet.size(),
                         static_cast<__u32>(packet.size())) != SP_SHAPE_SP) {
         stats_->add(stat::unixgram_malformed);
         return {};
     }
     stats_->add(stat::unixgram_received);
-    if (!listens_ && packet[offsetof(sp_header, type)] == std::byte{SP_ACCEPT})
+    const auto type = packet[offsetof(sp_header, type)];
+    if (!listens_ && type == std::byte{SP_ACCEPT}) {
         listener_ = credentials_of(i); // nobody else can write to a socket that is connected
+        meet_listener(i, packet);
+    }
+    if (gifts_[i][0] && type != std::byte{listens_ ? SP_INIT : SP_ACCEPT})
+        stats_->add(stat::unixgram_descriptors);
     return packet;
 }
 
@@ -197,8 +209,11 @@ std::optional<route_id> unixgram::open_route(const sp_address &peer) noexcept
     }
     free->open = true;
     free->peer = peer;
-    if (listens_)
+    ++open_;
+    if (listens_) {
         free->who = sender(); // a listener opens routes for the packet it is looking at
+        meet_dialer(*free);
+    }
     return static_cast<route_id>(free - routes_.begin());
 }
 
@@ -207,19 +222,38 @@ void unixgram::close_route(route_id id) noexcept
     auto &r = routes_[static_cast<std::uint32_t>(id)];
     drain(r);
     waiting_ -= r.pending.size();
+    part_from(r);
     r = {};
+    --open_;
 }
 
 // ---- sending ----
 
-unixgram::outcome unixgram::try_send(const sp_address &peer,
-                                     std::span<const std::byte> packet) noexcept
+unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std::byte> packet,
+                                     route *by) noexcept
 {
-    const auto to = name_of(peer);
-    const auto sent =
-        listens_ ? ::sendto(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                            to.get(), to.length)
-                 : ::send(fd_.get(), packet.data(), packet.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    auto to = name_of(peer);
+    iovec bytes{const_cast<std::byte *>(packet.data()), packet.size()};
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    if (listens_) {
+        message.msg_name = &to.name;
+        message.msg_namelen = to.length;
+    }
+    alignas(cmsghdr) std::array<std::byte, gifts_space> beside{};
+    if (by && gives(*by, packet)) {
+        const std::array<int, 2> both{by->shared->segment_fd(), by->shared->bell_fd()};
+        cmsghdr head{};
+        head.cmsg_len = CMSG_LEN(sizeof both);
+        head.cmsg_level = SOL_SOCKET;
+        head.cmsg_type = SCM_RIGHTS;
+        std::memcpy(beside.data(), &head, sizeof head);
+        std::memcpy(beside.data() + CMSG_LEN(0), both.data(), sizeof both);
+        message.msg_control = beside.data();
+        message.msg_controllen = beside.size();
+    }
+    const auto sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent >= 0) {
         stats_->add(stat::unixgram_sent);
         return outcome::sent;
@@ -249,7 +283,9 @@ void unixgram::submit(route_id id, std::size_t n) noexcept
 {
     auto &r = routes_[static_cast<std::uint32_t>(id)];
     const auto packet = std::span<const std::byte>(scratch_).first(n);
-    if (r.pending.empty() && try_send(r.peer, packet) != outcome::full)
+    if (!listens_ && packet[offsetof(sp_header, type)] == std::byte{SP_INIT} && offer(r))
+        std::memcpy(&r.offered, packet.data() + offsetof(sp_init, identity.scid), sizeof r.offered);
+    if (r.pending.empty() && try_send(r.peer, packet, &r) != outcome::full)
         return;
     r.pending.emplace_back(packet.begin(), packet.end());
     ++waiting_;
@@ -257,7 +293,7 @@ void unixgram::submit(route_id id, std::size_t n) noexcept
 
 void unixgram::drain(route &r) noexcept
 {
-    while (!r.pending.empty() && try_send(r.peer, r.pending.front()) != outcome::full) {
+    while (!r.pending.empty() && try_send(r.peer, r.pending.front(), &r) != outcome::full) {
         r.pending.pop_front();
         --waiting_;
     }
@@ -270,6 +306,8 @@ void unixgram::send_to(const sp_address &peer, std::span<const std::byte> packet
 
 void unixgram::flush() noexcept
 {
+    if (!stirred_.empty())
+        ring_bells();
     if (waiting_ == 0)
         return;
     for (auto &r : routes_)

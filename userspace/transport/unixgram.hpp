@@ -11,8 +11,11 @@
 // at the time of sending, which nobody can forge who may not become them. Read only for the packets
 // that open a connection; SO_PEERCRED knows nothing of datagrams.
 //
-// This is where the introduction will hand over shared-memory rings (docs/architecture.md); until
-// then, and where memory cannot be shared, datagrams carry the messages.
+// Peers are introduced to shared memory by the handshake itself: the dialer's INIT and the
+// listener's ACCEPT carry the descriptors of each side's half (shared_peer.hpp). From then on
+// messages go through the rings, and datagrams only say that a connection begins and ends. Where
+// one side has no memory to share, or the other's is not what it should be, datagrams carry the
+// messages too.
 #pragma once
 
 #include "sp/abi/address.h"
@@ -21,6 +24,7 @@
 #include "sp/abi/wire.h"
 #include "sp/error.hpp"
 #include "userspace/transport/descriptor.hpp"
+#include "userspace/transport/shared_peer.hpp"
 #include "userspace/transport/unix_path.hpp"
 
 #include <array>
@@ -40,27 +44,44 @@ struct allow_list {
     std::vector<std::uint32_t> uids{}, gids{};
 };
 
+// Whether memory is shared: with a ring of so many bytes each way, and who sleeps for us. No waiter
+// or no bytes: datagrams carry everything.
+struct share_options {
+    waiter *sleeper = nullptr;
+    std::size_t ring_bytes = 256 * 1024;
+};
+
 class unixgram {
 public:
     static constexpr std::size_t packet_bytes_max = 65532; // one record of 64 KiB less its head
     static constexpr std::size_t batch = 8;                // datagrams per system call
     static constexpr std::size_t pending_max = 8;          // packets that wait for room, per route
     static constexpr std::size_t routes_max = 4096;
+    static constexpr std::size_t records_turn = 64; // of one peer, in one turn
 
     // Binds `path` with the rights of `mode`, in force before the name appears. A stale file is
     // replaced, a live one is address_in_use and left alone. The file goes with the transport.
     [[nodiscard]] static result<unixgram> listen(const std::string &path, unsigned mode,
-                                                 counters &stats, allow_list allowed = {});
+                                                 counters &stats, allow_list allowed = {},
+                                                 share_options share = {});
     // Reaches for `path` only when a route is opened, so the listener may come later.
-    [[nodiscard]] static result<unixgram> dial(const std::string &path, counters &stats);
+    [[nodiscard]] static result<unixgram> dial(const std::string &path, counters &stats,
+                                               share_options share = {});
 
     unixgram(unixgram &&) noexcept = default;
     unixgram &operator=(unixgram &&) = delete;
+    ~unixgram();
 
+    // A hot sweep leaves the socket alone while all peers share memory: what datagrams say can
+    // wait.
     template <class Sink, class Sweep>
-    std::size_t receive(Sink &&sink, std::size_t n, Sweep, std::int64_t) noexcept
+    std::size_t receive(Sink &&sink, std::size_t n, Sweep how, std::int64_t) noexcept
     {
         std::size_t received = 0;
+        if (how == Sweep::full)
+            look_after_peers();
+        else if (open_ > 0 && open_ == begun_.size())
+            return 0;
         while (received < n) {
             const std::size_t got = receive_batch();
             for (std::size_t i = 0; i < got; ++i)
@@ -68,6 +89,7 @@ public:
                     at_ = i;
                     sink(from_[i], packet);
                 }
+            gifts_ = {}; // what nobody took is closed
             at_ = batch;
             received += got;
             if (got < batch)
@@ -88,7 +110,11 @@ public:
     } // only time tells when there is room again
     [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
     [[nodiscard]] std::size_t packet_max(route_id) const noexcept { return packet_bytes_max; }
-    [[nodiscard]] std::string_view name(route_id) const noexcept { return "unixgram"; }
+    [[nodiscard]] std::string_view name(route_id id) const noexcept
+    {
+        const auto &peer = routes_[static_cast<std::uint32_t>(id)].shared;
+        return peer && peer->begun() ? "unixgram" : "unixgram/datagram";
+    }
     [[nodiscard]] bool certain() const noexcept { return true; }
     [[nodiscard]] int wake_fd() const noexcept { return fd_.get(); }
 
@@ -99,6 +125,54 @@ public:
     [[nodiscard]] std::optional<credentials> peer_of(route_id route) const noexcept;
     [[nodiscard]] bool may_come(const std::optional<credentials> &who) const noexcept;
 
+    // ---- shared memory: what core::sharing_transport asks for
+    // Of a route that was just opened: so many messages from its peer may be on the way; 0: any.
+    void allow(route_id id, std::uint32_t credit) noexcept;
+    // From now on the records of this route are shown, with this cookie. False: it has no rings.
+    [[nodiscard]] bool share(route_id id, std::uint32_t cookie) noexcept;
+    // Its peer's death is known without asking.
+    [[nodiscard]] bool watches_life(route_id id) const noexcept
+    {
+        return static_cast<bool>(routes_[static_cast<std::uint32_t>(id)].life);
+    }
+    [[nodiscard]] std::size_t put(route_id id, std::span<const std::byte> head,
+                                  std::span<const std::byte> body, std::size_t from) noexcept
+    {
+        auto &r = routes_[static_cast<std::uint32_t>(id)];
+        const auto to = r.shared->put(head, body, from);
+        if (to == from)
+            stats_->add(stat::ring_full);
+        stir(r);
+        return to;
+    }
+    // Shows what came, `use(cookie, part)`, part by part until one is not taken. What is not taken
+    // waits for records_of(). `use` closes no route.
+    template <class Use>
+    std::size_t records(Use &&use) noexcept
+    {
+        std::size_t n = 0;
+        for (const auto i : begun_)
+            n += take(routes_[i], use);
+        return n;
+    }
+    template <class Use>
+    std::size_t records_of(route_id id, Use &&use) noexcept
+    {
+        auto &r = routes_[static_cast<std::uint32_t>(id)];
+        r.shared->resume();
+        return take(r, use);
+    }
+    // The application took a message that came by this route.
+    void consumed(route_id id) noexcept
+    {
+        auto &r = routes_[static_cast<std::uint32_t>(id)];
+        r.shared->consumed();
+        stir(r);
+    }
+    // Somebody is about to sleep, and is awake again.
+    void arm() noexcept;
+    void disarm() noexcept;
+
     // The address of the listener as its dialers know it.
     [[nodiscard]] static sp_address listener_address() noexcept;
     [[nodiscard]] const std::string &path() const noexcept { return path_; }
@@ -108,27 +182,71 @@ private:
         bool open = false;
         sp_address peer{};
         std::optional<credentials> who{}; // of a listener's peer
-        std::deque<std::vector<std::byte>> pending;
+        std::deque<std::vector<std::byte>> pending{};
+        std::unique_ptr<shared_peer> shared{};
+        std::uint32_t credit = 0;  // messages from the peer that may be on the way; 0: any number
+        std::uint64_t offered = 0; // the id of the connection, as a dialer's INIT had it
+        descriptor life{};         // readable when the peer's process has ended
+        bool stirred = false;      // listed in stirred_
+        bool over = false;         // its end has been told
     };
 
-    // Room for the credentials and nothing else: descriptors that somebody sends do not fit and are
-    // never installed here.
+    // What comes beside a packet: a segment and a bell.
+    using gifts = std::array<descriptor, 2>;
+
+    // Room for the credentials and, where memory is shared, two descriptors. What else somebody
+    // sends does not fit and is never installed here.
+    static constexpr std::size_t credentials_space = CMSG_SPACE(sizeof(ucred));
+    static constexpr std::size_t gifts_space = CMSG_SPACE(2 * sizeof(int));
     struct control {
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(ucred))> bytes;
+        alignas(cmsghdr) std::array<std::byte, credentials_space + gifts_space> bytes;
         std::size_t length = 0;
     };
 
     enum class outcome : std::uint8_t { sent, full, failed };
 
-    unixgram(descriptor fd, std::string path, bool listens, counters &stats);
+    unixgram(descriptor fd, std::string path, bool listens, counters &stats, share_options share);
 
     std::size_t receive_batch() noexcept;
     [[nodiscard]] std::optional<credentials> credentials_of(std::size_t i) const noexcept;
     [[nodiscard]] std::span<const std::byte> take(std::size_t i) noexcept;
     [[nodiscard]] bool reach() noexcept;
-    [[nodiscard]] outcome try_send(const sp_address &peer,
-                                   std::span<const std::byte> packet) noexcept;
+    [[nodiscard]] outcome try_send(const sp_address &peer, std::span<const std::byte> packet,
+                                   route *by = nullptr) noexcept;
     void drain(route &r) noexcept;
+
+    // unixgram_share.cpp: introductions, and what they lead to
+    void open_gifts(std::size_t i) noexcept;
+    [[nodiscard]] bool offer(route &r) noexcept;
+    void meet_dialer(route &r) noexcept;
+    void meet_listener(std::size_t i, std::span<const std::byte> packet) noexcept;
+    [[nodiscard]] bool meet(route &r, std::size_t i,
+                            const std::optional<credentials> &who) noexcept;
+    [[nodiscard]] bool gives(const route &r, std::span<const std::byte> packet) const noexcept;
+    void look_after_peers() noexcept;
+    void ring_bells() noexcept;
+    void part_from(route &r) noexcept;
+    void stir(route &r) noexcept
+    {
+        if (r.stirred || !r.shared->stirred())
+            return;
+        r.stirred = true;
+        stirred_.push_back(static_cast<std::uint32_t>(&r - routes_.data()));
+    }
+    template <class Use>
+    std::size_t take(route &r, Use &use) noexcept
+    {
+        auto &peer = *r.shared;
+        const auto n = peer.take(records_turn,
+                                 [&](const shared_part &part) { return use(peer.cookie(), part); });
+        if (n > 0)
+            stir(r);
+        if (peer.fault())
+            end(r, errc::protocol_error);
+        return n;
+    }
+    void end(route &r, errc why) noexcept;
+
     void fail(const sp_address &peer, errc why) noexcept;
 
     descriptor fd_;
@@ -144,9 +262,17 @@ private:
     std::array<int, batch> flags_{};
     std::array<sp_address, batch> from_{};
     std::array<control, batch> control_{};
+    std::array<gifts, batch> gifts_{};
     std::size_t at_ = batch; // the datagram that the sink has; none: `batch`
     allow_list allowed_{};
     std::optional<credentials> listener_{}; // of a dialer: who accepted it last
+    share_options share_;
+    bool shares_;
+    descriptor lives_{};                 // all the routes' lives in one
+    std::size_t open_ = 0;               // routes
+    std::vector<std::uint32_t> begun_;   // those whose messages go through rings
+    std::vector<std::uint32_t> stirred_; // those whose peer may have to be woken
+    bool armed_ = false;
     std::deque<std::pair<sp_address, errc>> failures_;
 };
 

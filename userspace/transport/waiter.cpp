@@ -36,6 +36,14 @@ result<void> waiter::add(int fd)
     return {};
 }
 
+bool waiter::add_bell(int fd) noexcept
+{
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    event.data.fd = fd;
+    return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
 void waiter::remove(int fd) noexcept
 {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
@@ -51,7 +59,7 @@ bool waiter::sleep(std::chrono::steady_clock::time_point now,
         const auto ns = (until - now).count();
         left = {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
     }
-    std::array<epoll_event, 8> events;
+    std::array<epoll_event, 64> events;
     const int n = ::epoll_pwait2(epoll_.get(), events.data(), events.size(),
                                  endless ? nullptr : &left, nullptr);
     for (int i = 0; i < n; ++i)
@@ -61,6 +69,11 @@ bool waiter::sleep(std::chrono::steady_clock::time_point now,
                           sizeof count); // our own descriptor, non-blocking: EAGAIN is nothing
         }
     return n != 0;
+}
+
+void waiter::forget() noexcept
+{
+    (void)sleep({}, {});
 }
 
 void waiter::wake() noexcept

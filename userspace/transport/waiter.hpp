@@ -16,12 +16,17 @@ public:
     [[nodiscard]] static result<waiter> open();
 
     [[nodiscard]] result<void> add(int fd);
+    // An event descriptor that others write to. It wakes once for each time it is rung and is never
+    // read: the next sleep() or forget() forgets the ring.
+    [[nodiscard]] bool add_bell(int fd) noexcept;
     void remove(int fd) noexcept;
 
     // True when something happened, false when `until` has come. instant::max(): no end.
     bool sleep(std::chrono::steady_clock::time_point now,
                std::chrono::steady_clock::time_point until) noexcept;
     void wake() noexcept;
+    // What was rung so far is known. For whoever watches fd() instead of sleeping here.
+    void forget() noexcept;
 
     [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
 

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The shared memory of one connection between two processes of a host. Each side makes one such segment, a memfd
+ * that only it can write, and maps the other's for reading: what I send lies in mine, and so does how far I have read
+ * yours. Words are 8 bytes in the byte order of the machine; each stands on cache lines of its own, with one writer.
+ *
+ *   0x000  head      written once, before the segment is handed over
+ *   0x100  progress  bytes of the peer's ring that I have read
+ *   0x180  asleep    1: ring my bell when something comes
+ *   0x200  waiting   1: ring my bell when there is room again in my ring
+ *   0x280  limit     messages that the peer may send in all; ~0: any number
+ *   0x300  closed    1: nothing more comes; what is committed counts
+ *   0x1000 ring      of records, see userspace/ring/record.hpp
+ */
+#ifndef SP_ABI_SEGMENT_H
+#define SP_ABI_SEGMENT_H
+
+#include <linux/types.h>
+
+#define SP_SEGMENT_MAGIC 0x31746e656d676573ull /* "segment1" */
+#define SP_SEGMENT_VERSION 1
+
+#define SP_SEGMENT_PROGRESS 0x100
+#define SP_SEGMENT_ASLEEP 0x180
+#define SP_SEGMENT_WAITING 0x200
+#define SP_SEGMENT_LIMIT 0x280
+#define SP_SEGMENT_CLOSED 0x300
+#define SP_SEGMENT_RING 0x1000
+
+#define SP_SEGMENT_RING_MIN 0x1000     /* bytes, a power of two */
+#define SP_SEGMENT_RING_MAX 0x1000000
+
+struct sp_segment_head {
+	__u64 magic;
+	__u64 version;
+	__u64 ring_bytes; /* the whole is SP_SEGMENT_RING more */
+	__u64 reserved[5];
+};
+
+#endif

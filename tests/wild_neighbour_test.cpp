@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// A hostile process on the same host, which speaks the handshake well and then does with its own
+// memory, its descriptors and its datagrams what it likes. It harms its own connection; the REP it
+// dialed goes on answering an honest neighbour. Random scribbles print their seed.
+#include "tests/support/local.hpp"
+#include "userspace/link/connection.hpp"
+#include "userspace/link/packet.hpp"
+#include "userspace/ring/record.hpp"
+#include "userspace/transport/segment.hpp"
+#include "userspace/transport/unix_path.hpp"
+
+#include <array>
+#include <cstring>
+#include <fcntl.h>
+#include <iostream>
+#include <poll.h>
+#include <random>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <vector>
+
+namespace {
+
+using namespace sp::test;
+using sp::stat;
+using sp::transport::descriptor;
+
+constexpr std::size_t ring_bytes = 16 * 1024;
+constexpr std::size_t whole = SP_SEGMENT_RING + ring_bytes;
+
+// What it hands over, before it is spoiled.
+struct half {
+    descriptor memory, bell{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    std::byte *at = nullptr;
+
+    explicit half(int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL,
+                  bool allocated = true)
+        : memory(::memfd_create("wild", MFD_CLOEXEC | MFD_ALLOW_SEALING))
+    {
+        if (::ftruncate(memory.get(), whole) != 0 ||
+            (allocated && ::fallocate(memory.get(), 0, 0, whole) != 0))
+            throw std::runtime_error("no memory");
+        void *const got =
+            ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+        if (got == MAP_FAILED)
+            throw std::runtime_error("no map");
+        at = static_cast<std::byte *>(got);
+        if (allocated) {
+            const sp_segment_head head{.magic = SP_SEGMENT_MAGIC,
+                                       .version = SP_SEGMENT_VERSION,
+                                       .ring_bytes = ring_bytes,
+                                       .reserved = {}};
+            std::memcpy(at, &head, sizeof head);
+            word(SP_SEGMENT_LIMIT) = ~std::uint64_t{0};
+        }
+        if (::fcntl(memory.get(), F_ADD_SEALS, seals) != 0)
+            throw std::runtime_error("no seals");
+    }
+    half(const half &) = delete;
+    half &operator=(const half &) = delete;
+    ~half() { ::munmap(at, whole); }
+
+    [[nodiscard]] std::uint64_t &word(std::size_t offset) const
+    {
+        return *reinterpret_cast<std::uint64_t *>(at + offset);
+    }
+};
+
+class wild {
+public:
+    explicit wild(const std::string &path)
+        : fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), link_([] {
+              static std::mt19937_64 names{std::random_device()()};
+              sp::link::connection_config c;
+              c.local_id = names() | 1;
+              c.instance = names() | 1;
+              c.local_port = 0;
+              c.protocol = 0x30;
+              c.peer_protocol = 0x31;
+              c.packet_max = 65532;
+              c.message_max = 1 << 20;
+              return sp::link::connection::dial(c, sp::engine_clock::now());
+          }())
+    {
+        const auto name = sp::transport::path_name(path);
+        const sa_family_t family = AF_UNIX;
+        if (::bind(fd_.get(), reinterpret_cast<const sockaddr *>(&family), sizeof family) != 0 ||
+            ::connect(fd_.get(), name->get(), name->length) != 0)
+            throw std::runtime_error("cannot connect");
+    }
+
+    ~wild()
+    {
+        link_.close(SP_REASON_SHUTTING_DOWN);
+        transmit({});
+    }
+    wild(const wild &) = delete;
+    wild &operator=(const wild &) = delete;
+
+    // The handshake, its INIT with these descriptors beside it. True: it was accepted with memory.
+    bool introduce(const std::vector<int> &beside)
+    {
+        while (link_.state() != sp::link::phase::open) {
+            transmit(beside);
+            if (link_.state() == sp::link::phase::closed)
+                throw std::runtime_error("refused");
+            receive();
+        }
+        transmit({});
+        return static_cast<bool>(theirs_);
+    }
+    [[nodiscard]] const std::optional<sp::transport::peer_segment> &theirs() const
+    {
+        return theirs_;
+    }
+    void ring() const
+    {
+        const std::uint64_t one = 1;
+        (void)!::write(bell_.get(), &one, sizeof one);
+    }
+    bool send(std::span<const std::byte> bytes, const std::vector<int> &beside = {}) const
+    {
+        iovec piece{const_cast<std::byte *>(bytes.data()), bytes.size()};
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(64 * sizeof(int))> control{};
+        msghdr message{};
+        message.msg_iov = &piece;
+        message.msg_iovlen = 1;
+        if (!beside.empty()) {
+            message.msg_control = control.data();
+            message.msg_controllen = CMSG_SPACE(beside.size() * sizeof(int));
+            auto *head = CMSG_FIRSTHDR(&message);
+            head->cmsg_level = SOL_SOCKET;
+            head->cmsg_type = SCM_RIGHTS;
+            head->cmsg_len = CMSG_LEN(beside.size() * sizeof(int));
+            std::memcpy(CMSG_DATA(head), beside.data(), beside.size() * sizeof(int));
+        }
+        return ::sendmsg(fd_.get(), &message, MSG_DONTWAIT) >= 0;
+    }
+
+private:
+    void transmit(const std::vector<int> &beside)
+    {
+        while (const auto n = link_.transmit_size()) {
+            std::vector<std::byte> packet(n);
+            packet.resize(link_.transmit(packet, sp::engine_clock::now()));
+            const bool init = packet[offsetof(sp_header, type)] == std::byte{SP_INIT};
+            until([&] { return send(packet, init ? beside : std::vector<int>{}); });
+        }
+    }
+    void receive()
+    {
+        pollfd p{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+        if (::poll(&p, 1, 10) == 0) {
+            link_.on_deadline(sp::engine_clock::now());
+            return;
+        }
+        std::vector<std::byte> packet(65536);
+        iovec piece{packet.data(), packet.size()};
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(2 * sizeof(int))> control{};
+        msghdr message{};
+        message.msg_iov = &piece;
+        message.msg_iovlen = 1;
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        const auto got = ::recvmsg(fd_.get(), &message, MSG_CMSG_CLOEXEC);
+        if (got < 0)
+            throw std::runtime_error("nothing came");
+        if (const auto *head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
+            std::array<int, 2> fds{};
+            std::memcpy(fds.data(), CMSG_DATA(head), sizeof fds);
+            theirs_ = sp::transport::peer_segment::map(descriptor(fds[0]));
+            bell_ = descriptor(fds[1]);
+        }
+        packet.resize(static_cast<std::size_t>(got));
+        (void)link_.on_packet(packet, sp::engine_clock::now());
+    }
+
+    descriptor fd_, bell_;
+    sp::link::connection link_;
+    std::optional<sp::transport::peer_segment> theirs_;
+};
+
+class wild_neighbour : public on_one_host {
+protected:
+    void SetUp() override
+    {
+        on_one_host::SetUp();
+        rep_.emplace(listening());
+        answers_.emplace(*rep_);
+        honest_engine_.emplace(must(sp::engine::open({})));
+        honest_.emplace(must(sp::req::open({.on = &*honest_engine_})));
+        (void)must(honest_->dial(url(), patience));
+        expect_served();
+    }
+    void TearDown() override
+    {
+        expect_served();
+        honest_.reset();
+        honest_engine_.reset();
+        answers_.reset();
+        rep_.reset();
+        on_one_host::TearDown();
+    }
+    void expect_served()
+    {
+        const auto body = "honest question " + std::to_string(++asked_);
+        EXPECT_EQ(text_of(honest_->request(body, patience)), body);
+    }
+    void expect_alone()
+    {
+        until([&] { return rep_->peers() == 1; });
+    }
+
+    std::optional<sp::rep> rep_;
+    std::optional<echo> answers_;
+    std::optional<sp::engine> honest_engine_;
+    std::optional<sp::req> honest_;
+    int asked_ = 0;
+};
+
+// A record as an honest writer commits it, at a position of the ring.
+void commit(const half &h, std::uint64_t position, std::span<const std::byte> payload,
+            std::uint16_t flags = 3)
+{
+    auto *at = h.at + SP_SEGMENT_RING + (position & (ring_bytes - 1));
+    const sp::ring::tag tag{.id = static_cast<std::uint32_t>(payload.size()), .flags = flags};
+    std::memcpy(at + 8, &tag, sizeof tag);
+    std::memcpy(at + 16, payload.data(), payload.size());
+    std::atomic_ref(*reinterpret_cast<std::uint64_t *>(at))
+        .store(sp::ring::pack(payload.size(), sp::ring::kind::data, position));
+}
+
+std::vector<std::byte> request(std::uint32_t id, std::string_view body)
+{
+    std::vector<std::byte> all(4 + body.size());
+    const auto wire = SP_BE32(id | 0x8000'0000u);
+    std::memcpy(all.data(), &wire, sizeof wire);
+    std::memcpy(all.data() + 4, body.data(), body.size());
+    return all;
+}
+
+TEST_F(wild_neighbour, that_behaves_is_served)
+{
+    const half mine;
+    wild w(file("socket"));
+    ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+    commit(mine, 0, request(7, "hello"));
+    w.ring();
+    const auto &answer =
+        *reinterpret_cast<const std::uint64_t *>(w.theirs()->ring().data()); // its commit word
+    until([&] { return std::atomic_ref(const_cast<std::uint64_t &>(answer)).load() != 0; });
+    EXPECT_EQ(std::memcmp(w.theirs()->ring().data() + 16 + 4, "hello", 5), 0);
+}
+
+TEST_F(wild_neighbour, that_scribbles_on_all_it_can_write_harms_only_itself)
+{
+    const auto seed = std::random_device()();
+    std::cout << "note: wild_neighbour scribbles with seed " << seed << '\n';
+    std::mt19937_64 chance(seed);
+    for (int round = 0; round < 150; ++round) {
+        SCOPED_TRACE("seed " + std::to_string(seed) + ", round " + std::to_string(round));
+        const half mine;
+        wild w(file("socket"));
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+        const auto words = whole / 8;
+        for (int i = 0; i < 200; ++i) {
+            auto where = chance() % words * 8;
+            if (chance() % 4 == 0)
+                where = SP_SEGMENT_PROGRESS + chance() % 5 * 0x80;
+            else if (chance() % 2 == 0) // where the next record is looked for
+                where = SP_SEGMENT_RING + chance() % 8 * 64;
+            auto value = chance();
+            if (chance() % 2 == 0) // nearly right
+                value = sp::ring::pack(chance() % 3000, static_cast<sp::ring::kind>(chance() % 7),
+                                       chance() % 8 * 64);
+            mine.word(where) = value;
+            if (chance() % 16 == 0)
+                w.ring();
+        }
+        w.ring();
+        if (round % 10 == 0)
+            expect_served();
+    }
+    EXPECT_GT(count(stat::ring_bad_record), 0u) << "no scribble was ever looked at";
+}
+
+TEST_F(wild_neighbour, whose_record_is_no_record_is_closed)
+{
+    struct lie {
+        const char *what;
+        std::uint64_t word;
+    };
+    using sp::ring::kind;
+    using sp::ring::pack;
+    for (const auto &[what, word] :
+         {lie{"longer than the ring", pack(ring_bytes, kind::data, 0)},
+          lie{"longer than an eighth", pack(ring_bytes / 8, kind::data, 0)},
+          lie{"of the lap before", pack(10, kind::data, ring_bytes)},
+          lie{"padding in front", pack(ring_bytes - 16, kind::pad, 0)},
+          lie{"of no kind", pack(10, static_cast<kind>(9), 0)},
+          lie{"of a kind that is not used", pack(10, kind::descriptor, 0)}}) {
+        SCOPED_TRACE(what);
+        const half mine;
+        wild w(file("socket"));
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+        until([&] { return rep_->peers() == 2; });
+        mine.word(SP_SEGMENT_RING) = word;
+        w.ring();
+        expect_alone();
+        expect_served();
+    }
+    EXPECT_EQ(count(stat::ring_bad_record), 6u);
+}
+
+TEST_F(wild_neighbour, that_dies_between_any_two_stores_of_a_send_has_sent_it_or_not)
+{
+    const auto body = request(9, std::string(100, 'x'));
+    const auto lines = sp::ring::record_space(body.size()) / 8;
+    for (std::size_t stores = 0; stores <= lines; ++stores) {
+        const auto before = count(stat::socket_received);
+        {
+            const half mine, good;
+            commit(good, 0, body); // and all but the last of its stores, in another order than ours
+            wild w(file("socket"));
+            ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+            until([&] { return rep_->peers() == 2; });
+            for (std::size_t i = lines; i-- > lines - stores;)
+                mine.word(SP_SEGMENT_RING + i * 8) = good.word(SP_SEGMENT_RING + i * 8);
+            mine.word(SP_SEGMENT_CLOSED) = 1;
+            w.ring();
+            expect_alone();
+        }
+        EXPECT_EQ(count(stat::socket_received) - before, stores == lines ? 1u : 0u) << stores;
+    }
+}
+
+TEST_F(wild_neighbour, that_moves_its_progress_where_it_cannot_be_is_closed)
+{
+    for (const std::uint64_t progress :
+         {std::uint64_t{64} << 20, ~std::uint64_t{0}, std::uint64_t{7}}) {
+        SCOPED_TRACE(progress);
+        const half mine;
+        wild w(file("socket"));
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+        until([&] { return rep_->peers() == 2; });
+        mine.word(SP_SEGMENT_PROGRESS) = progress;
+        // Its progress is looked at when the ring to it seems full: so many answers do that.
+        std::uint64_t at = 0;
+        const auto big = request(3, std::string(1900, 'y'));
+        for (int i = 0; i < 4000 && rep_->peers() == 2; ++i) {
+            const auto space = sp::ring::record_space(big.size());
+            const auto rest = ring_bytes - (at & (ring_bytes - 1));
+            if (rest < space) {
+                mine.word(SP_SEGMENT_RING + (at & (ring_bytes - 1))) =
+                    sp::ring::pack(rest - 16, sp::ring::kind::pad, at);
+                at += rest;
+            }
+            const auto next = at + space;
+            mine.word(SP_SEGMENT_RING + (next & (ring_bytes - 1))) = 0;
+            commit(mine, at, big);
+            at = next;
+            w.ring();
+            const auto read = [&] {
+                return std::atomic_ref(
+                           const_cast<std::uint64_t &>(w.theirs()->word(SP_SEGMENT_PROGRESS)))
+                    .load();
+            };
+            until([&] { return at - read() < ring_bytes / 2 || rep_->peers() == 1; });
+        }
+        expect_alone();
+    }
+}
+
+TEST_F(wild_neighbour, whose_gift_is_no_segment_is_served_by_datagrams)
+{
+    constexpr int good = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    std::uint64_t bad = 0;
+    const auto expect_datagrams = [&](const std::vector<int> &beside) {
+        wild w(file("socket"));
+        EXPECT_FALSE(w.introduce(beside));
+        until([&] { return rep_->peers() == 2; });
+        EXPECT_EQ(count(stat::ring_bad_segment), ++bad);
+        expect_served();
+    };
+    const half sound;
+    for (const int missing : {F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE, F_SEAL_SEAL}) {
+        const half h(good & ~missing);
+        expect_datagrams({h.memory.get(), h.bell.get()});
+    }
+    const half holed(good, false);
+    expect_datagrams({holed.memory.get(), holed.bell.get()});
+    expect_datagrams({sound.bell.get(), sound.memory.get()}); // the wrong way round
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const descriptor in(ends[0]), out(ends[1]);
+    expect_datagrams({out.get(), in.get()});
+}
+
+TEST_F(wild_neighbour, that_sends_many_descriptors_leaves_none_here)
+{
+    const half mine;
+    const auto open_now = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+    };
+    std::vector<int> many(60, mine.memory.get());
+    wild w(file("socket"));
+    const auto before = open_now();
+    EXPECT_FALSE(w.introduce(many)); // more than an introduction has: none was taken
+    until([&] { return rep_->peers() == 2; });
+    for (int i = 0; i < 200; ++i)
+        (void)w.send(std::array<std::byte, 100>{}, many);
+    expect_served();
+    until([&] { return open_now() <= before; });
+    EXPECT_GT(count(stat::unixgram_descriptors), 0u);
+}
+
+TEST_F(wild_neighbour, that_floods_bells_and_hellos_does_not_stop_the_others)
+{
+    const half mine;
+    wild w(file("socket"));
+    ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+    std::atomic<bool> over = false;
+    std::jthread flood([&] {
+        std::vector<std::byte> hello(SP_PROBE_SIZE_MIN);
+        hello[0] = std::byte{SP_WIRE_VERSION};
+        hello[offsetof(sp_header, type)] = std::byte{SP_PROBE};
+        while (!over.load()) {
+            w.ring();
+            (void)w.send(hello);
+        }
+    });
+    for (int i = 0; i < 500; ++i)
+        expect_served();
+    over = true;
+}
+
+} // namespace

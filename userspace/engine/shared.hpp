@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// Part of engine.hpp: pipes whose messages go through memory shared with a peer on this host. Their
+// link has made the connection and will end it; messages never touch it. What was put into the ring
+// is the peer's, even if this process ends; what the peer put there before it went is delivered.
+// While a pattern holds so many messages of a pipe, the rest stays in the ring, which fills, and
+// the peer is held back.
+#pragma once
+
+#include "userspace/engine/engine.hpp"
+
+namespace sp::core {
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::begin_sharing(pipe_id id, pipe &p, instant now)
+{
+    if constexpr (sharing_transport<Transport>) {
+        auto &t = *transports_[p.transport];
+        p.shared = t.share(p.route, static_cast<std::uint32_t>(id));
+        if (p.shared && t.watches_life(p.route))
+            p.link->rely(now);
+    }
+}
+
+template <transport Transport, stream_transport Streams>
+std::size_t engine<Transport, Streams>::poll_shared(std::size_t transport, instant now)
+{
+    if constexpr (sharing_transport<Transport>)
+        return transports_[transport]->records([&](std::uint32_t cookie, const auto &part) {
+            return take_shared(static_cast<pipe_id>(cookie), part, now);
+        });
+    return 0;
+}
+
+// What was not taken before may be taken now.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::take_more(pipe &p, instant now)
+{
+    if constexpr (sharing_transport<Transport>) {
+        p.sated = false;
+        (void)transports_[p.transport]->records_of(
+            p.route, [&](std::uint32_t cookie, const auto &part) {
+                return take_shared(static_cast<pipe_id>(cookie), part, now);
+            });
+    }
+}
+
+template <transport Transport, stream_transport Streams>
+bool engine<Transport, Streams>::take_shared(pipe_id id, const auto &part, instant now)
+{
+    auto *p = pipes_.find(id);
+    if (!p || !p->attached || !p->is_open())
+        return false;
+    if (p->messages_come - p->messages_taken >= shared_untaken) {
+        p->sated = true;
+        return false;
+    }
+    const link::record r{.flags = static_cast<std::uint8_t>((part.first ? SP_RECORD_FIRST : 0) |
+                                                            (part.last ? SP_RECORD_LAST : 0)),
+                         .code = 0,
+                         .payload = part.payload,
+                         .message = p->messages_begun - (part.first ? 0 : 1),
+                         .at = part.at};
+    switch (take_record(id, *p, *sockets_.find(p->socket), r, now)) {
+    case taking::done:
+        delivered_ = true;
+        return true;
+    case taking::not_now:
+        hold(id, *p);
+        return false;
+    case taking::ended:
+        break;
+    }
+    touch(id, *p);
+    return false;
+}
+
+// True when all of the message is in the ring.
+template <transport Transport, stream_transport Streams>
+bool engine<Transport, Streams>::write_shared(socket &s, pipe_id id, pipe &p,
+                                              const outgoing &message)
+{
+    if constexpr (sharing_transport<Transport>) {
+        const auto head = std::span(message.header).first(message.header_bytes);
+        const auto body = pool_[message.frame].body();
+        p.written = transports_[p.transport]->put(p.route, head, body, p.written);
+        if (p.written < head.size() + body.size()) {
+            block(id, p);
+            return false;
+        }
+        p.written = 0;
+        p.used = true;
+        ++p.put;
+        count(s, stat::socket_sent, 1, id);
+        visit(s, [&](auto &machine) {
+            if constexpr (requires { machine.on_confirmed(id, 1u, out_); })
+                touch(id, p); // it wants to know when this step is over
+        });
+    }
+    return true;
+}
+
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::on_shared_consumed(pipe &p)
+{
+    ++p.messages_taken;
+    discharge(p);
+    if constexpr (sharing_transport<Transport>)
+        transports_[p.transport]->consumed(p.route);
+}
+
+// The pipe has ended. What its peer had put into the ring is delivered, as long as there is memory
+// and somebody to have it, and else counted.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::drain_shared(socket *s, pipe_id id, pipe &p, instant now)
+{
+    if constexpr (sharing_transport<Transport>) {
+        if (!s)
+            return;
+        const auto drop = [&](const auto &part) {
+            if (!part.last)
+                return;
+            count(*s, stat::socket_received, 1, id);
+            count(*s, s->closing ? stat::socket_closed : stat::socket_memory, 1, id);
+        };
+        const auto deliver = [&](std::uint32_t, const auto &part) {
+            const link::record r{.flags =
+                                     static_cast<std::uint8_t>((part.first ? SP_RECORD_FIRST : 0) |
+                                                               (part.last ? SP_RECORD_LAST : 0)),
+                                 .code = 0,
+                                 .payload = part.payload,
+                                 .message = p.messages_begun - (part.first ? 0 : 1),
+                                 .at = part.at};
+            if (s->closing)
+                drop(part);
+            else if (const auto what = take_record(id, p, *s, r, now); what == taking::not_now)
+                drop(part);
+            else
+                return what == taking::done;
+            return true;
+        };
+        while (transports_[p.transport]->records_of(p.route, deliver) > 0)
+            ;
+    }
+}
+
+} // namespace sp::core

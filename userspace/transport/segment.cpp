@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/transport/segment.hpp"
+
+#include "userspace/ring/record_ring.hpp"
+
+#include <bit>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U // since Linux 6.3
+#endif
+
+namespace sp::transport {
+namespace {
+
+// FUTURE_WRITE forbids whatever would write but the mapping that is there already; SHRINK and GROW
+// alone would leave the punching of holes.
+constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+constexpr std::uint64_t block_bytes = 512; // of st_blocks
+
+static_assert(SP_SEGMENT_RING_MIN >= ring::ring_bytes_min);
+static_assert(SP_SEGMENT_RING_MAX <= ring::ring_bytes_max);
+static_assert(SP_SEGMENT_ASLEEP - SP_SEGMENT_PROGRESS == ring::line_distance);
+
+[[nodiscard]] bool sound(std::uint64_t ring_bytes) noexcept
+{
+    return std::has_single_bit(ring_bytes) && ring_bytes >= SP_SEGMENT_RING_MIN &&
+           ring_bytes <= SP_SEGMENT_RING_MAX;
+}
+
+[[nodiscard]] descriptor make_memfd() noexcept
+{
+    constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    if (descriptor fd(::memfd_create("sp-segment", flags | MFD_NOEXEC_SEAL)); fd)
+        return fd;
+    return descriptor(::memfd_create("sp-segment", flags));
+}
+
+} // namespace
+
+mapping::mapping(int fd, std::size_t bytes, int protection) noexcept
+{
+    void *const got = ::mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (got == MAP_FAILED)
+        return;
+    at_ = static_cast<std::byte *>(got);
+    bytes_ = bytes;
+    ::madvise(got, bytes, MADV_DONTFORK);
+    ::madvise(got, bytes, MADV_DONTDUMP);
+}
+
+mapping &mapping::operator=(mapping &&other) noexcept
+{
+    if (this != &other) {
+        this->~mapping();
+        at_ = std::exchange(other.at_, nullptr);
+        bytes_ = std::exchange(other.bytes_, 0);
+    }
+    return *this;
+}
+
+mapping::~mapping()
+{
+    if (at_)
+        ::munmap(at_, bytes_);
+    at_ = nullptr;
+}
+
+std::optional<own_segment> own_segment::make(std::size_t ring_bytes) noexcept
+{
+    SP_INVARIANT(sound(ring_bytes));
+    const auto size = static_cast<off_t>(SP_SEGMENT_RING + ring_bytes);
+    auto fd = make_memfd();
+    // The pages are the owner's from the start: a fault of the reader would be charged to it.
+    if (!fd || ::ftruncate(fd.get(), size) != 0 || ::fallocate(fd.get(), 0, 0, size) != 0)
+        return std::nullopt;
+    mapping map(fd.get(), static_cast<std::size_t>(size), PROT_READ | PROT_WRITE);
+    if (!map || ::fcntl(fd.get(), F_ADD_SEALS, seals) != 0)
+        return std::nullopt;
+    const sp_segment_head head{.magic = SP_SEGMENT_MAGIC,
+                               .version = SP_SEGMENT_VERSION,
+                               .ring_bytes = ring_bytes,
+                               .reserved = {}};
+    std::memcpy(map.at(0), &head, sizeof head);
+    return own_segment(std::move(fd), std::move(map));
+}
+
+std::optional<peer_segment> peer_segment::map(const descriptor &fd) noexcept
+{
+    // Only a memfd has seals; a plain file of tmpfs that has some has not these.
+    const int has = ::fcntl(fd.get(), F_GET_SEALS);
+    if (has < 0 || (has & seals) != seals)
+        return std::nullopt;
+    struct stat file{};
+    if (::fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode) ||
+        file.st_size <= SP_SEGMENT_RING ||
+        !sound(static_cast<std::uint64_t>(file.st_size) - SP_SEGMENT_RING) ||
+        static_cast<std::uint64_t>(file.st_blocks) * block_bytes <
+            static_cast<std::uint64_t>(file.st_size))
+        return std::nullopt;
+    mapping map(fd.get(), static_cast<std::size_t>(file.st_size), PROT_READ);
+    if (!map)
+        return std::nullopt;
+    sp_segment_head head; // copied once; nothing is read from it again
+    std::memcpy(&head, map.at(0), sizeof head);
+    if (head.magic != SP_SEGMENT_MAGIC || head.version != SP_SEGMENT_VERSION ||
+        head.ring_bytes != map.size() - SP_SEGMENT_RING)
+        return std::nullopt;
+    return peer_segment(std::move(map));
+}
+
+} // namespace sp::transport

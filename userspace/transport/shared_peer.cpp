@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "userspace/transport/shared_peer.hpp"
+
+#include "userspace/transport/waiter.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fcntl.h>
+#include <string>
+#include <string_view>
+#include <sys/eventfd.h>
+
+namespace sp::transport {
+namespace {
+
+using ring::hardware;
+
+constexpr std::uint64_t any_number = ~std::uint64_t{0};
+
+// A peer of our own user may hand over anything and call it a bell: writing to it must not block.
+[[nodiscard]] bool is_bell(int fd) noexcept
+{
+    std::array<char, 64> text{};
+    const auto path = "/proc/self/fd/" + std::to_string(fd);
+    const auto n = ::readlink(path.c_str(), text.data(), text.size());
+    return n > 0 &&
+           std::string_view(text.data(), static_cast<std::size_t>(n)) == "anon_inode:[eventfd]";
+}
+
+} // namespace
+
+std::optional<shared_peer> shared_peer::make(std::size_t ring_bytes, waiter &sleeper) noexcept
+{
+    auto ours = own_segment::make(ring_bytes);
+    descriptor bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!ours || !bell || !sleeper.add_bell(bell.get()))
+        return std::nullopt;
+    return shared_peer(std::move(*ours), std::move(bell), sleeper);
+}
+
+shared_peer::shared_peer(own_segment ours, descriptor bell, waiter &sleeper) noexcept
+    : ours_(std::move(ours)), bell_(std::move(bell)), sleeper_(&sleeper)
+{
+}
+
+shared_peer::~shared_peer()
+{
+    if (!bell_)
+        return;                    // moved from
+    sleeper_->remove(bell_.get()); // the peer may hold it open for longer than we
+    if (!theirs_)
+        return;
+    // Release: pairs with ended(). The records before it are there for whoever sees it.
+    hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_CLOSED), 1);
+    (void)ring_bell();
+}
+
+// ---- introduction ----
+
+bool shared_peer::meet(const descriptor &segment, descriptor bell) noexcept
+{
+    theirs_ = peer_segment::map(segment);
+    if (!theirs_)
+        return false;
+    if (bell && is_bell(bell.get()) && ::fcntl(bell.get(), F_SETFL, O_NONBLOCK) == 0)
+        their_bell_ = std::move(bell);
+    out_.emplace(ours_.ring(), theirs_->word(SP_SEGMENT_PROGRESS));
+    in_.emplace(theirs_->ring(), ours_.word(SP_SEGMENT_PROGRESS));
+    return true;
+}
+
+void shared_peer::allow(std::uint32_t credit) noexcept
+{
+    granted_ = credit;
+    hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_LIMIT),
+                                               credit == 0 ? any_number : credit);
+}
+
+void shared_peer::begin(std::uint32_t cookie, bool asleep) noexcept
+{
+    cookie_ = cookie;
+    begun_ = true;
+    ours_.forget_descriptor();
+    if (asleep)
+        arm();
+}
+
+void shared_peer::consumed() noexcept
+{
+    if (granted_ == 0)
+        return;
+    // Release: pairs with allowed(). What was taken is out of our hands.
+    hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_LIMIT), ++granted_);
+    put_ = true;
+}
+
+// ---- out ----
+
+bool shared_peer::allowed() noexcept
+{
+    if (sent_ < limit_)
+        return true;
+    limit_ = hardware::load<std::memory_order_acquire>(theirs_->word(SP_SEGMENT_LIMIT));
+    return sent_ < limit_;
+}
+
+std::size_t shared_peer::put(std::span<const std::byte> head, std::span<const std::byte> body,
+                             std::size_t from) noexcept
+{
+    const auto whole = head.size() + body.size();
+    full_ = false;
+    barred_ = from == 0 && !allowed();
+    if (barred_)
+        return 0;
+    do {
+        const auto n = std::min(whole - from, out_->payload_max());
+        const auto room = out_->reserve(n);
+        if (!room) {
+            full_ = true;
+            return from;
+        }
+        const auto of_head = from < head.size() ? std::min(head.size() - from, n) : 0;
+        hardware::write(room->data(), head.data() + from, of_head);
+        if (of_head < n)
+            hardware::write(room->data() + of_head, body.data() + (from + of_head - head.size()),
+                            n - of_head);
+        if (from == 0)
+            ++sent_;
+        out_->submit(n, {.id = static_cast<std::uint32_t>(from == 0 ? whole : from),
+                         .flags = static_cast<std::uint16_t>((from == 0 ? first : 0) |
+                                                             (from + n == whole ? last : 0))});
+        put_ = true;
+        from += n;
+    } while (from < whole);
+    return whole;
+}
+
+// ---- in ----
+
+bool shared_peer::ended() const noexcept
+{
+    return hardware::load<std::memory_order_acquire>(theirs_->word(SP_SEGMENT_CLOSED)) != 0;
+}
+
+// ---- sleep and bells ----
+
+bool shared_peer::settle() noexcept
+{
+    const bool read = told_ != in_->told();
+    told_ = in_->told();
+    const bool wake = ring::must_wake(theirs_->word(SP_SEGMENT_ASLEEP));
+    const bool room = (read || put_) && hardware::load<std::memory_order_relaxed>(
+                                            theirs_->word(SP_SEGMENT_WAITING)) != 0;
+    const bool came = std::exchange(put_, false);
+    return (came && wake) || room;
+}
+
+bool shared_peer::ring_bell() const noexcept
+{
+    const std::uint64_t one = 1;
+    if (!their_bell_)
+        return false;
+    (void)!::write(their_bell_.get(), &one, sizeof one); // full: it has been rung often enough
+    return true;
+}
+
+void shared_peer::arm() noexcept
+{
+    if (!paused_)
+        hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), 1);
+    if (full_ || barred_)
+        hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_WAITING), 1);
+}
+
+bool shared_peer::worth_waking() noexcept
+{
+    return (!paused_ && in_->waiting()) || (full_ && out_->progressed()) ||
+           (barred_ && allowed()) || ended();
+}
+
+void shared_peer::disarm() noexcept
+{
+    hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), 0);
+    hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_WAITING), 0);
+}
+
+} // namespace sp::transport

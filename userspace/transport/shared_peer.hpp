@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//
+// One peer on this host with whom memory is shared: a ring each way, and who sleeps. Two of these
+// are made by an introduction over unix datagrams (unixgram.hpp): each side makes its half, hands
+// over the descriptors of it, and meets the other's. From then on messages take no system call but
+// to wake who sleeps.
+//
+// A message goes as one record, or as several when it is over an eighth of the ring; parts come in
+// order. What the peer wrote is checked by the ring's reader, and it can harm nobody else: a fault
+// ends this connection.
+#pragma once
+
+#include "userspace/ring/doorbell.hpp"
+#include "userspace/ring/record_ring.hpp"
+#include "userspace/transport/segment.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace sp::transport {
+
+class waiter;
+
+// A message or a part of one, in the peer's memory: copy it first, then read it.
+struct shared_part {
+    std::span<const std::byte> payload;
+    bool first, last;
+    std::uint32_t at; // bytes of the whole (first), or before this part
+};
+
+class shared_peer {
+public:
+    // Our half: a segment, and a bell that `sleeper` watches. Nothing: the system has none to give.
+    [[nodiscard]] static std::optional<shared_peer> make(std::size_t ring_bytes,
+                                                         waiter &sleeper) noexcept;
+    shared_peer(shared_peer &&) noexcept = default;
+    shared_peer &operator=(shared_peer &&) = delete;
+    ~shared_peer(); // tells the peer that nothing more comes
+
+    // ---- introduction
+    [[nodiscard]] int segment_fd() const noexcept { return ours_.fd(); }
+    [[nodiscard]] int bell_fd() const noexcept { return bell_.get(); }
+    // The other half. `bell` may be none: then it cannot be woken by one. False: it is not a
+    // segment.
+    [[nodiscard]] bool meet(const descriptor &segment, descriptor bell) noexcept;
+    [[nodiscard]] bool met() const noexcept { return theirs_.has_value(); }
+    // Before our half is handed over: the peer may have `credit` messages on the way that were not
+    // consumed(); 0: as many as fit.
+    void allow(std::uint32_t credit) noexcept;
+    // Both sides know each other.
+    void begin(std::uint32_t cookie, bool asleep) noexcept;
+    [[nodiscard]] bool begun() const noexcept { return begun_; }
+    [[nodiscard]] std::uint32_t cookie() const noexcept { return cookie_; }
+
+    // ---- out
+    // Puts as much of a message of head and body into the ring as there is room for, from byte
+    // `from` of it on; up to where. Less than all: the ring is full.
+    [[nodiscard]] std::size_t put(std::span<const std::byte> head, std::span<const std::byte> body,
+                                  std::size_t from) noexcept;
+
+    // ---- in
+    // Shows parts to `use(const shared_part &)` until it says false, at most `n`; how many it took.
+    // What it did not take is shown again after resume().
+    template <class Use>
+    std::size_t take(std::size_t n, Use &&use) noexcept
+    {
+        std::size_t taken = 0;
+        for (; taken < n && !paused_; ++taken) {
+            const auto found = in_->peek();
+            if (!found)
+                break;
+            if (found->what != ring::kind::data) {
+                bad_ = true;
+                break;
+            }
+            const shared_part part{.payload = found->payload,
+                                   .first = (found->what_for.flags & first) != 0,
+                                   .last = (found->what_for.flags & last) != 0,
+                                   .at = found->what_for.id};
+            if (!use(part)) {
+                in_->rewind();
+                paused_ = true;
+                break;
+            }
+            in_->release();
+        }
+        if (taken < n && !paused_)
+            in_->tell();
+        return taken;
+    }
+    void resume() noexcept { paused_ = false; }
+    // The application has taken a message: with a credit, the peer may send one more.
+    void consumed() noexcept;
+    // It wrote what no honest peer writes.
+    [[nodiscard]] bool fault() const noexcept { return bad_ || in_->fault() || out_->fault(); }
+    // It said that nothing more comes; what is in its ring counts.
+    [[nodiscard]] bool ended() const noexcept;
+
+    // ---- sleep and bells
+    // Something was put, read or allowed since the last call for which the peer may have to be
+    // woken.
+    [[nodiscard]] bool stirred() const noexcept { return begun_ && (put_ || told_ != in_->told()); }
+    // True: it sleeps, and must be woken.
+    [[nodiscard]] bool settle() noexcept;
+    [[nodiscard]] bool has_bell() const noexcept { return static_cast<bool>(their_bell_); }
+    // Rings its bell. False: it has none, and needs a datagram.
+    [[nodiscard]] bool ring_bell() const noexcept;
+    // About to sleep. After a full fence, worth_waking() tells whether something came meanwhile.
+    void arm() noexcept;
+    [[nodiscard]] bool worth_waking() noexcept;
+    void disarm() noexcept;
+
+private:
+    static constexpr std::uint16_t first = 1, last = 2; // flags of a record
+
+    shared_peer(own_segment ours, descriptor bell, waiter &sleeper) noexcept;
+
+    [[nodiscard]] bool allowed() noexcept;
+
+    own_segment ours_;
+    std::optional<peer_segment> theirs_;
+    descriptor bell_, their_bell_;
+    waiter *sleeper_;
+    std::optional<ring::writer<>> out_;
+    std::optional<ring::reader<>> in_;
+
+    std::uint64_t sent_ = 0, limit_ = 0; // messages begun, and allowed by the peer
+    std::uint64_t told_ = 0;             // of the peer's ring, when we last looked who waits
+    std::uint64_t granted_ = 0;          // messages allowed to the peer; 0: any number
+    std::uint32_t cookie_ = 0;
+    bool begun_ = false;
+    bool put_ = false;    // records since settle()
+    bool full_ = false;   // the latest message did not fit
+    bool barred_ = false; // the peer allowed no more
+    bool paused_ = false; // what came next was not taken
+    bool bad_ = false;
+};
+
+} // namespace sp::transport
