@@ -170,15 +170,11 @@ void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
     if (p.is_open() && !p.attached)
         attach_if_room(id, p, now);
     if (p.attached) {
-        if (const auto more = p.confirmed_now() - p.confirmed; more > 0) {
-            p.confirmed += more;
+        if (p.confirmed_now() != p.confirmed) {
             auto &s = *sockets_.find(p.socket);
-            visit(s, [&](auto &machine) {
-                if constexpr (requires { machine.on_confirmed(id, more, out_); }) {
-                    machine.on_confirmed(id, more, out_);
-                    settle(s, now);
-                }
-            });
+            tell_confirmed(s, id, p);
+            if (!out_.empty())
+                settle(s, now);
         }
         tell_ready(id, p, now);
     }
@@ -242,6 +238,20 @@ void engine<Transport, Streams>::end_older_incarnations(pipe_id id, const pipe &
             return;
         old.close(SP_REASON_STALE);
         touch(other, old);
+    });
+}
+
+// Messages that its pattern sent have come to the peer's side; the caller carries out what it says.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::tell_confirmed(socket &s, pipe_id id, pipe &p)
+{
+    const auto more = p.confirmed_now() - p.confirmed;
+    if (more == 0)
+        return;
+    p.confirmed += more;
+    visit(s, [&](auto &machine) {
+        if constexpr (requires { machine.on_confirmed(id, more, out_); })
+            machine.on_confirmed(id, more, out_);
     });
 }
 
@@ -563,7 +573,11 @@ void engine<Transport, Streams>::settle(socket &s, instant now)
             const auto id = again_.back();
             again_.pop_back();
             auto *p = pipes_.find(id);
-            if (!p || p->ready || !p->has_room())
+            if (!p)
+                continue;
+            if (p->shared)
+                tell_confirmed(s, id, *p);
+            if (p->ready || !p->has_room())
                 continue;
             p->ready = true;
             visit(s, [&](auto &machine) { machine.on_pipe_ready(id, now, out_); });

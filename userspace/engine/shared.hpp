@@ -92,10 +92,6 @@ bool engine<Transport, Streams>::write_shared(socket &s, pipe_id id, pipe &p,
         p.used = true;
         ++p.put;
         count(s, stat::socket_sent, 1, id);
-        visit(s, [&](auto &machine) {
-            if constexpr (requires { machine.on_confirmed(id, 1u, out_); })
-                touch(id, p); // it wants to know when this step is over
-        });
     }
     return true;
 }
