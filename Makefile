@@ -44,7 +44,8 @@ fuzz_only := tests/fuzz/fuzzer.cpp tests/fuzz/planted.cpp # of `make fuzz`; the 
 test_sources := $(wildcard tests/*_test.cpp tests/*/*_test.cpp)
 sim_sources := $(filter-out %_test.cpp,$(wildcard tests/sim/*.cpp))
 sim_shared := tests/sim/network.cpp tests/sim/scenario.cpp # the rest of the simulator is a program of its own
-test_support := $(filter-out $(test_sources) $(fuzz_only) $(filter-out $(sim_shared),$(sim_sources)),\
+nng_process := tests/interop/nng_process.cpp # a program of its own, started by the test program
+test_support := $(filter-out $(test_sources) $(fuzz_only) $(nng_process) $(filter-out $(sim_shared),$(sim_sources)),\
 	$(wildcard tests/*.cpp tests/*/*.cpp))
 bench_sources := $(wildcard bench/*.cpp)
 example_sources := $(wildcard userspace/examples/*.cpp)
@@ -54,6 +55,7 @@ objects = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))
 library_objects := $(call objects,$(library_sources))
 cli_objects := $(call objects,$(cli_sources))
 test_objects := $(call objects,$(test_sources) $(test_support))
+nng_process_objects := $(call objects,$(nng_process) tests/interop/nng_frame.cpp)
 examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
@@ -135,11 +137,16 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libsp.a
 
 # ---- checks -------------------------------------------------------------------------------------------------
 
-$(test_objects): | deps-test
-$(test_objects): EXTRA := -O1 # they wait for the kernel, not for the CPU; optimising them doubles the build
-$(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a
+$(test_objects) $(nng_process_objects): | deps-test
+# They wait for the kernel, not for the CPU; optimising them doubles the build.
+$(test_objects) $(nng_process_objects): EXTRA := -O1
+$(BUILD)/sp-test: $(test_objects) $(BUILD)/libsp.a | $(BUILD)/nng-process
 	@echo "  LINK    $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock -lnng $(LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lgtest_main -lgtest -lgmock $(LIBS)
+
+$(BUILD)/nng-process: $(nng_process_objects)
+	@echo "  LINK    $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ -lnng
 
 # The simulator, three times, from objects of its own and the same in every mode: as fast as it goes, under sanitizers,
 # and with the planted bugs. What it tests is compiled as it ships, but for marks at rare branches.

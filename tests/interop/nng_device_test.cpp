@@ -17,13 +17,7 @@ namespace {
 using namespace sp::test;
 using namespace std::chrono_literals;
 
-// The library's threads end with its test: later tests begin with none.
-class nng_between : public testing::Test {
-protected:
-    ~nng_between() override { ::nng_fini(); }
-};
-
-TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
+TEST(nng_between, x4_every_request_is_answered_though_connections_are_cut)
 {
     const auto seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -39,19 +33,11 @@ TEST_F(nng_between, x4_every_request_is_answered_though_connections_are_cut)
         rep->serve([](const sp::request &q) { return "re: " + std::string(q.text()); }, stop);
     });
 
-    nng_peer outer(nng_rep0_open_raw), inner(nng_req0_open_raw);
+    nng_peer outer(nng_role::rep0_raw), inner(nng_role::req0_raw, outer);
     outer.listen(front);
     inner.set(NNG_OPT_RECONNMINT, 10ms);
     inner.dial_on(back);
-    std::jthread device([&] { (void)::nng_device(outer.get(), inner.get()); });
-    struct end_of_device { // also when the test ends early: the thread is joined after this
-        nng_peer &outer, &inner;
-        ~end_of_device()
-        {
-            outer.close();
-            inner.close();
-        }
-    } const device_ends{outer, inner};
+    outer.join_by_device(inner);
 
     auto req = sp::req::open(
         {.on = &*engine, .resend_time = 200ms, .reconnect_min = 5ms, .reconnect_max = 20ms});

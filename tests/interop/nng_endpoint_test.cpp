@@ -43,7 +43,7 @@ TEST_P(nng_endpoint, e1_who_dials_finds_a_listener_that_comes_later_and_comes_ag
         until([&] { return req.last_error(dialer).has_value(); });
         EXPECT_EQ(req.last_error(dialer)->code(), errc::connection_refused);
         for (int round = 0; round < restarts; ++round) {
-            nng_peer replier(nng_rep0_open);
+            nng_peer replier(nng_role::rep0);
             (void)replier.listen(where);
             expect_asked(req, replier);
             EXPECT_EQ(req.peers(), 1u);
@@ -63,7 +63,7 @@ TEST_P(nng_endpoint, e1_who_dials_finds_a_listener_that_comes_later_and_comes_ag
         expect_balance(req);
         return;
     }
-    nng_peer asker(nng_req0_open);
+    nng_peer asker(nng_role::req0);
     asker.dial_on(where);
     for (int round = 0; round < restarts; ++round) {
         auto rep = opened<sp::rep>();
@@ -82,7 +82,7 @@ TEST_P(nng_endpoint, e2_a_second_listener_on_a_live_path_is_refused_and_the_firs
 {
     const auto where = new_address();
     auto rep = opened<sp::rep>();
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     if (GetParam().who == listener::nng) {
         (void)replier.listen(where);
         EXPECT_EQ(error_of(rep.listen(where)), "address_in_use");
@@ -94,7 +94,7 @@ TEST_P(nng_endpoint, e2_a_second_listener_on_a_live_path_is_refused_and_the_firs
     } else {
         (void)must(rep.listen(where));
         EXPECT_EQ(replier.try_listen(where), NNG_EADDRINUSE);
-        nng_peer asker(nng_req0_open);
+        nng_peer asker(nng_role::req0);
         asker.dial(where);
         expect_asked(asker, rep, where);
         EXPECT_EQ(rep.peers(), 1u);
@@ -104,13 +104,13 @@ TEST_P(nng_endpoint, e2_a_second_listener_on_a_live_path_is_refused_and_the_firs
 
 TEST_P(nng_endpoint, e4_close_ends_a_recv_that_waits_and_libnng_sees_the_end)
 {
-    nng_peer push(nng_push0_open);
+    nng_peer push(nng_role::push0);
     auto pull = joined_to<sp::pull>(push);
     auto waits = std::async(std::launch::async, [&] { return pull.recv(patience); });
     pull.close();
     EXPECT_EQ(error_of(waits.get()), "closed");
     push.wait_pipes(0);
-    nng_peer pulls(nng_pull0_open);
+    nng_peer pulls(nng_role::pull0);
     auto pushes = joined_to<sp::push>(pulls);
     pulls.close();
     wait_peers_gone(pushes);
@@ -119,7 +119,7 @@ TEST_P(nng_endpoint, e4_close_ends_a_recv_that_waits_and_libnng_sees_the_end)
 
 TEST_P(nng_endpoint, e5_unix_of_libnng_is_our_ipc)
 {
-    nng_peer replier(nng_rep0_open), asker(nng_req0_open);
+    nng_peer replier(nng_role::rep0), asker(nng_role::req0);
     (void)replier.listen("unix://" + file("theirs"));
     auto req = opened<sp::req>();
     (void)must(req.dial("ipc://" + file("theirs"), patience));
@@ -161,7 +161,7 @@ TEST_P(nng_endpoint, e6_the_rights_of_the_path_and_the_list_of_users_decide)
     const echo of_listed(listed);
     EXPECT_EQ(ask_as(65534, "ipc://" + file("listed")).out, "q");
     EXPECT_EQ(count(stat::listener_access), 0u);
-    nng_peer root(nng_req0_open);
+    nng_peer root(nng_role::req0);
     root.dial_on("ipc://" + file("listed"));
     until([&] { return count(stat::listener_access) > 0; });
     EXPECT_EQ(root.pipes_ever(), 0u);
@@ -177,7 +177,7 @@ TEST_P(nng_endpoint, e7_who_is_not_admitted_sees_a_close_and_nothing_of_it_is_de
         EXPECT_EQ(who.protocol, push_number);
         return open_to_all.load();
     });
-    nng_peer push(nng_push0_open);
+    nng_peer push(nng_role::push0);
     if (GetParam().who == listener::nng) {
         EXPECT_EQ(error_of(pull.dial(push.listen(new_address()), patience)), "rejected");
     } else {
@@ -189,7 +189,7 @@ TEST_P(nng_endpoint, e7_who_is_not_admitted_sees_a_close_and_nothing_of_it_is_de
     EXPECT_EQ(pull.peers(), 0u);
     EXPECT_EQ(pull.statistics()[stat::socket_received], 0u);
     open_to_all = true;
-    nng_peer welcome(nng_push0_open);
+    nng_peer welcome(nng_role::push0);
     join(pull, welcome);
     nng_must(welcome.send("and this"), "push");
     expect_message(pull.recv(patience), "and this");

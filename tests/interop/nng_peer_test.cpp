@@ -15,9 +15,9 @@ class nng_pair : public nng_scene {
 protected:
     struct version {
         std::uint32_t number;
-        nng_peer::opener open;
+        nng_role open;
     };
-    static constexpr std::array<version, 2> both{{{0, nng_pair0_open}, {1, nng_pair1_open}}};
+    static constexpr std::array<version, 2> both{{{0, nng_role::pair0}, {1, nng_role::pair1}}};
 };
 INSTANTIATE_TEST_SUITE_P(with, nng_pair, ::testing::ValuesIn(over_ipc), name_of);
 
@@ -92,7 +92,7 @@ TEST_P(nng_pair, p1_a_second_partner_is_refused_and_the_first_not_disturbed)
 
 TEST_P(nng_pair, p2_the_two_versions_do_not_connect)
 {
-    nng_peer v0(nng_pair0_open);
+    nng_peer v0(nng_role::pair0);
     auto pair = opened<sp::pair>();
     if (GetParam().who == listener::nng) {
         EXPECT_EQ(error_of(pair.dial(v0.listen(new_address()), patience)), "protocol_mismatch");
@@ -109,7 +109,7 @@ TEST_P(nng_pair, p2_the_two_versions_do_not_connect)
 
 TEST_P(nng_pair, p3_the_hop_word_that_is_sent_is_one)
 {
-    nng_peer raw(nng_pair1_open_raw);
+    nng_peer raw(nng_role::pair1_raw);
     auto pair = joined_to<sp::pair>(raw);
     must(pair.send("a", patience));
     const auto came = raw.recv();
@@ -120,7 +120,7 @@ TEST_P(nng_pair, p3_the_hop_word_that_is_sent_is_one)
 
 TEST_P(nng_pair, p4_hops_up_to_ttl_max_are_delivered_and_more_are_dropped)
 {
-    nng_peer raw(nng_pair1_open_raw);
+    nng_peer raw(nng_role::pair1_raw);
     auto pair = joined_to<sp::pair>(raw, {.ttl_max = 3});
     // libnng adds one when it sends.
     for (const std::uint32_t hops : {0u, 2u, 3u, 200u, 1u})
@@ -191,7 +191,7 @@ private:
 TEST_P(nng_line, l1_each_message_goes_to_one_of_three_workers_of_libnng)
 {
     auto push = opened<sp::push>();
-    nng_peer one(nng_pull0_open), two(nng_pull0_open), three(nng_pull0_open);
+    nng_peer one(nng_role::pull0), two(nng_role::pull0), three(nng_role::pull0);
     workshop work;
     for (auto *n : {&one, &two, &three}) {
         join(push, *n);
@@ -205,7 +205,7 @@ TEST_P(nng_line, l1_each_message_goes_to_one_of_three_workers_of_libnng)
 
 TEST_P(nng_line, l1_libnng_distributes_among_three_workers_of_ours)
 {
-    nng_peer push(nng_push0_open);
+    nng_peer push(nng_role::push0);
     auto one = joined_to<sp::pull>(push), two = joined_to<sp::pull>(push),
          three = joined_to<sp::pull>(push);
     workshop work;
@@ -226,7 +226,7 @@ TEST_P(nng_line, l2_without_a_worker_it_would_block_and_what_waits_goes_out_at_o
     EXPECT_EQ(error_of(push.send("x", 0s)), "would_block");
     EXPECT_EQ(error_of(push.send("x", 10ms)), "timed_out");
     auto waits = std::async(std::launch::async, [&] { return push.send("4", patience); });
-    nng_peer worker(nng_pull0_open);
+    nng_peer worker(nng_role::pull0);
     join(push, worker);
     must(waits.get());
     for (const char *body : {"1", "2", "3", "4"})
@@ -236,7 +236,7 @@ TEST_P(nng_line, l2_without_a_worker_it_would_block_and_what_waits_goes_out_at_o
 
 TEST_P(nng_line, l2_libnng_without_a_worker_waits_for_ours)
 {
-    nng_peer push(nng_push0_open);
+    nng_peer push(nng_role::push0);
     EXPECT_EQ(push.send("x", not_at_all), nng_does::say_when_a_send_would_wait);
     EXPECT_EQ(push.send("x", nng_wait(10)), NNG_ETIMEDOUT);
     auto worker = joined_to<sp::pull>(push);
@@ -250,14 +250,14 @@ TEST_P(nng_line, l2_what_is_not_on_the_wire_when_a_worker_goes_is_for_the_next)
     auto push = opened<sp::push>();
     int sent = 0;
     {
-        nng_peer lazy(nng_pull0_open);
+        nng_peer lazy(nng_role::pull0);
         join(push, lazy);
         while (sent < 5000 && push.send(numbered(sent), 200ms))
             ++sent;
         EXPECT_LT(sent, 1000);
     }
     wait_peers_gone(push);
-    nng_peer next(nng_pull0_open);
+    nng_peer next(nng_role::pull0);
     join(push, next);
     must(push.send("last", patience));
     std::string body;
@@ -278,7 +278,7 @@ TEST_P(nng_line, l3_what_a_worker_sends_is_dropped_and_its_pipe_stays)
     talks.send(wire::hello(pull_number) + wire::frame("unasked"));
     EXPECT_EQ(talks.receive(8), wire::hello(push_number));
     wait_count(stat::socket_unexpected, 1);
-    nng_peer worker(nng_pull0_open);
+    nng_peer worker(nng_role::pull0);
     EXPECT_EQ(worker.send("x"), NNG_ENOTSUP);
     join(push, worker);
     EXPECT_EQ(push.peers(), 2u);
@@ -291,7 +291,7 @@ TEST_P(nng_line, l3_what_a_worker_sends_is_dropped_and_its_pipe_stays)
 
 TEST_P(nng_line, l4_two_pushers_of_libnng_are_heard_in_turn)
 {
-    nng_peer one(nng_push0_open), two(nng_push0_open);
+    nng_peer one(nng_role::push0), two(nng_role::push0);
     auto pull = joined_to<sp::pull>(one);
     join(pull, two);
     // Both have as much under way as the kernel takes.

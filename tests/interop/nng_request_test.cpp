@@ -14,7 +14,7 @@ INSTANTIATE_TEST_SUITE_P(with, nng_request, ::testing::ValuesIn(over_ipc), name_
 
 TEST_P(nng_request, q1_a_thousand_requests_of_ours_are_answered)
 {
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     auto req = joined_to<sp::req>(replier);
     auto served = std::async(std::launch::async, [&] {
         for (int i = 0; i < 1000; ++i) {
@@ -30,7 +30,7 @@ TEST_P(nng_request, q1_a_thousand_requests_of_ours_are_answered)
 
 TEST_P(nng_request, q1_a_thousand_requests_of_libnng_are_answered)
 {
-    nng_peer asker(nng_req0_open);
+    nng_peer asker(nng_role::req0);
     auto rep = joined_to<sp::rep>(asker);
     echo answering(rep);
     for (int i = 0; i < 1000; ++i) {
@@ -43,7 +43,7 @@ TEST_P(nng_request, q1_a_thousand_requests_of_libnng_are_answered)
 
 TEST_P(nng_request, q1_the_words_are_those_of_the_wire)
 {
-    nng_peer replier(nng_rep0_open_raw);
+    nng_peer replier(nng_role::rep0_raw);
     auto req = joined_to<sp::req>(replier);
     auto context = must(req.open_context());
     must(context.send("q", patience));
@@ -59,7 +59,7 @@ TEST_P(nng_request, q1_the_words_are_those_of_the_wire)
 
 TEST_P(nng_request, q2_the_stack_of_a_request_comes_back_as_it_was)
 {
-    nng_peer asker(nng_req0_open_raw);
+    nng_peer asker(nng_role::req0_raw);
     auto rep = joined_to<sp::rep>(asker);
     for (const std::size_t n : {1u, 2u, 8u}) {
         SCOPED_TRACE(n);
@@ -77,7 +77,7 @@ TEST_P(nng_request, q2_the_stack_of_a_request_comes_back_as_it_was)
 
 TEST_P(nng_request, q3_more_words_than_ttl_max_are_dropped_and_the_pipe_stays)
 {
-    nng_peer asker(nng_req0_open_raw);
+    nng_peer asker(nng_role::req0_raw);
     auto rep = joined_to<sp::rep>(asker, {.ttl_max = 3});
     for (const std::size_t n : {4u, 9u, 16u})
         nng_must(asker.send_with(wire::stack(n, wire::end_bit), "over"), "ask");
@@ -91,37 +91,16 @@ TEST_P(nng_request, q3_more_words_than_ttl_max_are_dropped_and_the_pipe_stays)
     expect_balance(rep);
 }
 
-// Two sockets of libnng in the middle, joined by its device.
-class device_of_nng {
-public:
-    device_of_nng(nng_peer &one, nng_peer &other)
-        : one_(&one), other_(&other),
-          thread_([a = one.get(), b = other.get()] { (void)::nng_device(a, b); })
-    {
-    }
-    ~device_of_nng()
-    {
-        one_->close(); // which ends the device
-        other_->close();
-    }
-    device_of_nng(const device_of_nng &) = delete;
-    device_of_nng &operator=(const device_of_nng &) = delete;
-
-private:
-    nng_peer *one_, *other_;
-    std::jthread thread_;
-};
-
 TEST_P(nng_request, q2_an_exchange_goes_through_a_device_of_libnng)
 {
-    nng_peer front(nng_rep0_open_raw), back(nng_req0_open_raw);
+    nng_peer front(nng_role::rep0_raw), back(nng_role::req0_raw, front);
     auto rep = joined_to<sp::rep>(back);
     auto req = joined_to<sp::req>(front);
-    nng_peer asker(nng_req0_open);
+    nng_peer asker(nng_role::req0);
     const auto door = new_address("ipc");
     (void)front.listen(door);
     asker.dial(door);
-    const device_of_nng between(front, back);
+    front.join_by_device(back);
     echo answering(rep);
     for (int i = 0; i < 100; ++i) {
         const auto body = "question " + std::to_string(i);
@@ -135,7 +114,7 @@ TEST_P(nng_request, q2_an_exchange_goes_through_a_device_of_libnng)
 
 TEST_P(nng_request, q6_an_answer_without_a_request_is_refused)
 {
-    nng_peer asker(nng_req0_open), replier(nng_rep0_open);
+    nng_peer asker(nng_role::req0), replier(nng_role::rep0);
     auto rep = joined_to<sp::rep>(asker);
     auto req = joined_to<sp::req>(replier);
     EXPECT_EQ(replier.send("nothing was asked"), NNG_ESTATE);
@@ -151,7 +130,7 @@ TEST_P(nng_request, q6_an_answer_without_a_request_is_refused)
 
 TEST_P(nng_request, q7_a_reply_goes_to_the_latest_request)
 {
-    nng_peer one(nng_req0_open), two(nng_req0_open);
+    nng_peer one(nng_role::req0), two(nng_role::req0);
     auto rep = joined_to<sp::rep>(one);
     join(rep, two);
     nng_must(one.send("first"), "ask");
@@ -169,7 +148,7 @@ TEST_P(nng_request, q7_a_reply_goes_to_the_latest_request)
 
 TEST_P(nng_request, q7_libnng_answers_the_latest_request_of_two_contexts_of_ours)
 {
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     auto req = joined_to<sp::req>(replier);
     auto one = must(req.open_context()), two = must(req.open_context());
     must(one.send("first", patience));
@@ -185,7 +164,7 @@ TEST_P(nng_request, q7_libnng_answers_the_latest_request_of_two_contexts_of_ours
 
 TEST_P(nng_request, q8_contexts_on_both_sides_keep_their_exchanges_apart)
 {
-    nng_peer replier(nng_rep0_open), asker(nng_req0_open);
+    nng_peer replier(nng_role::rep0), asker(nng_role::req0);
     auto req = joined_to<sp::req>(replier);
     auto rep = joined_to<sp::rep>(asker);
     nng_context a(replier), b(replier), c(asker), d(asker);
@@ -214,7 +193,7 @@ TEST_P(nng_request, q8_contexts_on_both_sides_keep_their_exchanges_apart)
 
 TEST_P(nng_request, q8_a_second_recv_at_the_same_time_is_refused)
 {
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     auto req = joined_to<sp::req>(replier);
     auto context = must(req.open_context());
     must(context.send("q", patience));
@@ -234,7 +213,7 @@ TEST_P(nng_request, q8_a_second_recv_at_the_same_time_is_refused)
 
 TEST_P(nng_request, q9_a_reply_from_a_pipe_that_was_not_asked_is_dropped)
 {
-    nng_peer asked(nng_rep0_open_raw), other(nng_rep0_open_raw);
+    nng_peer asked(nng_role::rep0_raw), other(nng_role::rep0_raw);
     auto req = joined_to<sp::req>(asked);
     auto context = must(req.open_context());
     must(context.send("q", patience));
@@ -260,7 +239,7 @@ TEST_P(nng_request, q9_a_reply_from_a_pipe_that_was_not_asked_is_dropped)
 
 TEST_P(nng_request, q10_an_unanswered_request_of_ours_goes_again_with_the_same_id)
 {
-    nng_peer silent(nng_rep0_open_raw);
+    nng_peer silent(nng_role::rep0_raw);
     auto req = joined_to<sp::req>(silent, {.resend_time = 100ms});
     auto context = must(req.open_context());
     const auto asked_at = engine_clock::now();
@@ -281,7 +260,7 @@ TEST_P(nng_request, q10_an_unanswered_request_of_ours_goes_again_with_the_same_i
 
 TEST_P(nng_request, q10_every_copy_of_a_request_of_libnng_is_delivered)
 {
-    nng_peer asker(nng_req0_open);
+    nng_peer asker(nng_role::req0);
     asker.set(NNG_OPT_REQ_RESENDTIME, nng_wait(100));
     auto rep = joined_to<sp::rep>(asker);
     nng_must(asker.send("q"), "ask");
@@ -295,11 +274,11 @@ TEST_P(nng_request, q10_every_copy_of_a_request_of_libnng_is_delivered)
 
 TEST_P(nng_request, q10_the_request_of_a_pipe_that_goes_is_sent_elsewhere_at_once)
 {
-    nng_peer other(nng_rep0_open);
+    nng_peer other(nng_role::rep0);
     auto req = opened<sp::req>();
     auto context = must(req.open_context());
     {
-        nng_peer dies(nng_rep0_open);
+        nng_peer dies(nng_role::rep0);
         join(req, dies);
         must(context.send("q", patience));
         expect_mail(dies.recv(), "q");
@@ -314,7 +293,7 @@ TEST_P(nng_request, q10_the_request_of_a_pipe_that_goes_is_sent_elsewhere_at_onc
 
 TEST_P(nng_request, q11_a_new_request_makes_the_old_reply_late)
 {
-    nng_peer replier(nng_rep0_open_raw);
+    nng_peer replier(nng_role::rep0_raw);
     auto req = joined_to<sp::req>(replier);
     auto context = must(req.open_context());
     must(context.send("old", patience));
@@ -333,7 +312,7 @@ TEST_P(nng_request, q11_a_new_request_makes_the_old_reply_late)
 
 TEST_P(nng_request, q11_libnng_does_not_take_our_reply_to_what_it_asked_before)
 {
-    nng_peer asker(nng_req0_open);
+    nng_peer asker(nng_role::req0);
     auto rep = joined_to<sp::rep>(asker);
     nng_must(asker.send("old"), "ask");
     auto old = must(rep.recv(patience));
@@ -348,7 +327,7 @@ TEST_P(nng_request, q11_libnng_does_not_take_our_reply_to_what_it_asked_before)
 
 TEST_P(nng_request, q13_a_slow_replier_holds_one_request_and_the_kernel_holds_libnng_back)
 {
-    nng_peer asker(nng_req0_open_raw);
+    nng_peer asker(nng_role::req0_raw);
     auto rep = joined_to<sp::rep>(asker);
     const auto body = wire::body(4096);
     std::uint32_t sent = 0;
@@ -379,7 +358,7 @@ TEST_P(nng_request, q13_a_slow_replier_holds_one_request_and_the_kernel_holds_li
 
 TEST_P(nng_request, q13_libnng_that_does_not_serve_holds_our_contexts_back_and_loses_none)
 {
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     auto req = joined_to<sp::req>(replier);
     const auto body = wire::body(4096);
     std::vector<req_context> asking;
@@ -402,7 +381,7 @@ TEST_P(nng_request, q14_a_reply_to_a_pipe_that_has_gone_succeeds_and_is_counted)
     auto rep = opened<sp::rep>();
     std::optional<sp::request> question;
     {
-        nng_peer asker(nng_req0_open);
+        nng_peer asker(nng_role::req0);
         join(rep, asker);
         nng_must(asker.send("q"), "ask");
         question = must(rep.recv(patience));
@@ -410,7 +389,7 @@ TEST_P(nng_request, q14_a_reply_to_a_pipe_that_has_gone_succeeds_and_is_counted)
     wait_peers_gone(rep);
     must(std::move(*question).reply("too late", patience));
     EXPECT_EQ(rep.statistics()[stat::socket_pipe_gone], 1u);
-    nng_peer next(nng_req0_open);
+    nng_peer next(nng_role::req0);
     join(rep, next);
     nng_must(next.send("q"), "ask");
     must(must(rep.recv(patience)).reply("a", patience));
@@ -420,7 +399,7 @@ TEST_P(nng_request, q14_a_reply_to_a_pipe_that_has_gone_succeeds_and_is_counted)
 
 TEST_P(nng_request, q14_libnng_answers_somebody_of_ours_who_has_gone)
 {
-    nng_peer replier(nng_rep0_open);
+    nng_peer replier(nng_role::rep0);
     {
         auto req = joined_to<sp::req>(replier);
         auto context = must(req.open_context());

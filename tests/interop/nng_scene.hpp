@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // What the conformance scenarios with the real libnng share: each is told once and runs with either
-// side listening. Sockets of libnng are closed and its threads ended before the census is taken;
-// the books of the engine balance then.
+// side listening.
 #pragma once
 
 #include "tests/interop/nng.hpp"
@@ -34,12 +33,6 @@ inline std::string name_of(const ::testing::TestParamInfo<way> &info)
 
 class nng_scene : public scene, public ::testing::WithParamInterface<way> {
 protected:
-    void TearDown() override
-    {
-        ::nng_fini();
-        scene::TearDown();
-    }
-
     // Where nobody has listened yet in this test.
     [[nodiscard]] std::string new_address(const std::string &scheme = GetParam().scheme)
     {
@@ -86,7 +79,7 @@ private:
 // Expects a message with this body.
 inline void expect_mail(const nng_mail &got, std::string_view body)
 {
-    EXPECT_EQ(got.error, 0) << ::nng_strerror(got.error);
+    EXPECT_EQ(got.error, 0) << nng_name(got.error);
     EXPECT_TRUE(got.body == body) << "got " << got.body.size()
                                   << " bytes: " << got.body.substr(0, 40);
 }

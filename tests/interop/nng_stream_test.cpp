@@ -68,8 +68,8 @@ protected:
 
     void one_way(const std::string &body)
     {
-        nng_peer pulls(nng_pull0_open), pushes(nng_push0_open), hears(nng_sub0_open),
-            tells(nng_pub0_open);
+        nng_peer pulls(nng_role::pull0), pushes(nng_role::push0), hears(nng_role::sub0),
+            tells(nng_role::pub0);
         hears.subscribe("");
         auto push = joined_to<sp::push>(pulls, how_);
         pass(sending(push, body), receiving(pulls), body);
@@ -86,7 +86,7 @@ protected:
         expect_balance(sub);
     }
     template <class Role>
-    void both_ways(nng_peer::opener opens, const std::string &body,
+    void both_ways(nng_role opens, const std::string &body,
                    std::optional<std::uint32_t> version = {})
     {
         nng_peer there(opens);
@@ -99,8 +99,8 @@ protected:
     }
     void asked_and_answered(const std::string &body)
     {
-        nng_peer replies(nng_rep0_open), asks(nng_req0_open), responds(nng_respondent0_open),
-            surveys(nng_surveyor0_open);
+        nng_peer replies(nng_role::rep0), asks(nng_role::req0), responds(nng_role::respondent0),
+            surveys(nng_role::surveyor0);
         surveys.set(NNG_OPT_SURVEYOR_SURVEYTIME, nng_patience);
         auto req = joined_to<sp::req>(replies, how_);
         pass(
@@ -132,9 +132,9 @@ protected:
     void all_patterns(const std::string &body)
     {
         one_way(body);
-        both_ways<sp::bus>(nng_bus0_open, body);
-        both_ways<sp::pair>(nng_pair0_open, body, 0);
-        both_ways<sp::pair>(nng_pair1_open, body, 1);
+        both_ways<sp::bus>(nng_role::bus0, body);
+        both_ways<sp::pair>(nng_role::pair0, body, 0);
+        both_ways<sp::pair>(nng_role::pair1, body, 1);
         asked_and_answered(body);
     }
 
@@ -174,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(with, nng_stream, ::testing::ValuesIn(over_all), name_o
 
 TEST_P(nng_stream, f5_another_protocol_is_told_by_our_dial_and_counted_by_our_listener)
 {
-    nng_peer push(nng_push0_open);
+    nng_peer push(nng_role::push0);
     auto req = opened<sp::req>({.reconnect_min = 5ms, .reconnect_max = 40ms});
     if (GetParam().who == listener::nng) {
         const auto where = push.listen(new_address());
@@ -196,11 +196,11 @@ TEST_P(nng_stream, f8_the_largest_message_counts_the_header_too)
 {
     struct limit {
         std::uint32_t version;
-        nng_peer::opener open;
+        nng_role open;
         std::size_t passes;
     };
     for (const auto &[version, open, passes] :
-         {limit{0, nng_pair0_open, 100}, limit{1, nng_pair1_open, 96}}) {
+         {limit{0, nng_role::pair0, 100}, limit{1, nng_role::pair1, 96}}) {
         SCOPED_TRACE(version);
         nng_peer sender(open);
         auto pair = joined_to<sp::pair>(sender, {.message_max = 100, .pair_version = version});
@@ -219,7 +219,7 @@ TEST_P(nng_stream, f8_the_largest_message_counts_the_header_too)
 
 TEST_P(nng_stream, f8_libnng_closes_on_what_is_too_large_for_it)
 {
-    nng_peer small(nng_pull0_open);
+    nng_peer small(nng_role::pull0);
     small.set_size(NNG_OPT_RECVMAXSZ, 100);
     auto push = joined_to<sp::push>(small);
     must(push.send(wire::body(100), patience));
@@ -233,7 +233,7 @@ TEST_P(nng_stream, f8_libnng_closes_on_what_is_too_large_for_it)
 
 TEST_P(nng_stream, f9_ten_thousand_messages_keep_their_order)
 {
-    nng_peer pushes(nng_push0_open), pulls(nng_pull0_open);
+    nng_peer pushes(nng_role::push0), pulls(nng_role::pull0);
     auto pull = joined_to<sp::pull>(pushes);
     auto push = joined_to<sp::push>(pulls);
     constexpr int count = 10'000;

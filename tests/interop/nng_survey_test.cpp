@@ -27,8 +27,8 @@ std::multiset<std::string> answers_of(survey &s)
 
 TEST_P(nng_survey, v1_three_respondents_of_libnng_hear_the_same_id_and_all_answers_come)
 {
-    nng_peer one(nng_respondent0_open_raw), two(nng_respondent0_open_raw),
-        three(nng_respondent0_open_raw);
+    nng_peer one(nng_role::respondent0_raw), two(nng_role::respondent0_raw),
+        three(nng_role::respondent0_raw);
     auto surveyor = opened<sp::surveyor>({.end_when_all_answered = true});
     for (auto *n : {&one, &two, &three})
         join(surveyor, *n);
@@ -53,7 +53,7 @@ TEST_P(nng_survey, v1_three_respondents_of_libnng_hear_the_same_id_and_all_answe
 
 TEST_P(nng_survey, v1_three_respondents_of_ours_answer_libnng)
 {
-    nng_peer surveyor(nng_surveyor0_open);
+    nng_peer surveyor(nng_role::surveyor0);
     auto one = joined_to<sp::respondent>(surveyor);
     auto two = joined_to<sp::respondent>(surveyor);
     auto three = joined_to<sp::respondent>(surveyor);
@@ -77,7 +77,7 @@ TEST_P(nng_survey, v1_three_respondents_of_ours_answer_libnng)
 
 TEST_P(nng_survey, v2_a_recv_that_waits_is_told_the_end_once_and_not_too_early)
 {
-    nng_peer silent(nng_respondent0_open);
+    nng_peer silent(nng_role::respondent0);
     auto surveyor = joined_to<sp::surveyor>(silent);
     const auto asked_at = engine_clock::now();
     auto asked = must(surveyor.survey("q", 1s));
@@ -93,7 +93,7 @@ TEST_P(nng_survey, v2_a_recv_that_waits_is_told_the_end_once_and_not_too_early)
 
 TEST_P(nng_survey, v2_answers_that_came_in_time_are_read_after_the_end)
 {
-    nng_peer one(nng_respondent0_open), silent(nng_respondent0_open);
+    nng_peer one(nng_role::respondent0), silent(nng_role::respondent0);
     auto surveyor = joined_to<sp::surveyor>(one);
     join(surveyor, silent);
     auto short_one = must(surveyor.survey("q", 300ms)), other = must(surveyor.survey("r", 301ms));
@@ -108,7 +108,7 @@ TEST_P(nng_survey, v2_answers_that_came_in_time_are_read_after_the_end)
 
 TEST_P(nng_survey, v2_a_survey_of_libnng_ends_while_we_hold_it)
 {
-    nng_peer surveyor(nng_surveyor0_open);
+    nng_peer surveyor(nng_role::surveyor0);
     surveyor.set(NNG_OPT_SURVEYOR_SURVEYTIME, nng_wait(200));
     auto respondent = joined_to<sp::respondent>(surveyor);
     nng_must(surveyor.send("q"), "ask");
@@ -126,7 +126,7 @@ TEST_P(nng_survey, v3_a_respondent_of_libnng_may_answer_twice)
 {
     for (const bool once : {false, true}) {
         SCOPED_TRACE(once);
-        nng_peer respondent(nng_respondent0_open_raw);
+        nng_peer respondent(nng_role::respondent0_raw);
         auto surveyor = joined_to<sp::surveyor>(respondent, {.one_answer_per_peer = once});
         auto asked = must(surveyor.survey("q", once ? 300ms : patience));
         const auto question = respondent.recv();
@@ -144,7 +144,7 @@ TEST_P(nng_survey, v3_a_respondent_of_libnng_may_answer_twice)
 
 TEST_P(nng_survey, v3_a_raw_respondent_of_ours_may_answer_libnng_twice)
 {
-    nng_peer surveyor(nng_surveyor0_open);
+    nng_peer surveyor(nng_role::surveyor0);
     surveyor.set(NNG_OPT_SURVEYOR_SURVEYTIME, nng_patience);
     auto respondent = must(raw::open(pattern::respondent, at({})));
     join(respondent, surveyor);
@@ -159,7 +159,7 @@ TEST_P(nng_survey, v3_a_raw_respondent_of_ours_may_answer_libnng_twice)
 
 TEST_P(nng_survey, v5_one_and_eight_words_are_delivered_and_nine_dropped)
 {
-    nng_peer surveyor(nng_surveyor0_open_raw);
+    nng_peer surveyor(nng_role::surveyor0_raw);
     auto respondent = joined_to<sp::respondent>(surveyor);
     EXPECT_EQ(sp::request().reply("nothing was asked", patience).error(), errc::invalid_state);
     nng_must(surveyor.send_with(wire::stack(9, wire::end_bit), "over"), "ask");
@@ -179,7 +179,7 @@ TEST_P(nng_survey, v5_one_and_eight_words_are_delivered_and_nine_dropped)
 
 TEST_P(nng_survey, v5_three_bytes_close)
 {
-    nng_peer surveyor(nng_surveyor0_open_raw);
+    nng_peer surveyor(nng_role::surveyor0_raw);
     auto respondent = joined_to<sp::respondent>(surveyor);
     nng_must(surveyor.send("abc"), "ask");
     wait_count(stat::pipe_bad_header, 1);
@@ -189,7 +189,7 @@ TEST_P(nng_survey, v5_three_bytes_close)
 
 TEST_P(nng_survey, v6_an_answer_goes_to_the_latest_survey)
 {
-    nng_peer one(nng_surveyor0_open), two(nng_surveyor0_open);
+    nng_peer one(nng_role::surveyor0), two(nng_role::surveyor0);
     for (auto *n : {&one, &two})
         n->set(NNG_OPT_SURVEYOR_SURVEYTIME, nng_patience);
     auto respondent = joined_to<sp::respondent>(one);
@@ -208,7 +208,7 @@ TEST_P(nng_survey, v6_an_answer_goes_to_the_latest_survey)
 
 TEST_P(nng_survey, v6_libnng_answers_the_latest_of_two_surveys_of_ours)
 {
-    nng_peer respondent(nng_respondent0_open);
+    nng_peer respondent(nng_role::respondent0);
     auto surveyor = joined_to<sp::surveyor>(respondent);
     auto one = must(surveyor.survey("first", patience));
     expect_mail(respondent.recv(), "first");

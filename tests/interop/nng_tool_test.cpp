@@ -172,7 +172,7 @@ TEST_P(nng_crowd, e3_a_thousand_sockets_of_libnng_are_served_by_one_sp_rep)
         constexpr int count = 1000;
         std::vector<nng_peer> askers;
         askers.reserve(count);
-        askers.emplace_back(nng_req0_open);
+        askers.emplace_back(nng_role::req0); // the others beside it: not a thousand processes
         until([&] { return askers[0].try_dial(where) == 0; });
         const auto ask_all = [&] {
             for (std::size_t i = 0; i < askers.size(); ++i)
@@ -184,7 +184,7 @@ TEST_P(nng_crowd, e3_a_thousand_sockets_of_libnng_are_served_by_one_sp_rep)
         const auto threads = status_of(server.pid(), "Threads");
         const auto memory = status_of(server.pid(), "VmRSS");
         for (int i = 1; i < count; ++i) {
-            askers.emplace_back(nng_req0_open);
+            askers.emplace_back(nng_role::req0, askers[0]);
             askers.back().dial(where);
         }
         for (int round = 0; round < 3; ++round)
