@@ -60,7 +60,7 @@ examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
 
-.PHONY: all deps deps-test deps-tools test sim plants fuzz fuzz-corpus fuzz-xdp demo bench docs asan tsan tidy format headers \
+.PHONY: all deps deps-test deps-tools test sim plants fuzz fuzz-corpus fuzz-xdp demo bench bench-local docs asan tsan tidy format headers \
 	install uninstall clean help
 
 all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
@@ -232,6 +232,9 @@ demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 
 bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
 	$(Q)for b in $(benches); do $$b || exit 1; done
+
+bench-local: $(BUILD)/bench/ring $(BUILD)/bench/roundtrip_local $(BUILD)/bench/stream_local $(BUILD)/bench/fanout_local ## the same, between processes of this host only
+	$(Q)for b in $^; do $$b || exit 1; done
 
 docs: $(BUILD)/sp ## write the pages that are made from the tables
 	$(Q)$(BUILD)/sp errors --markdown > docs/errors.md

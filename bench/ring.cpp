@@ -4,8 +4,8 @@
 // their own, both awake, send a payload back and forth: once by one or two cache lines and a
 // sequence word, once by a ring each way. The bare exchange is what the memory of this machine can
 // do; everything is printed as a ratio to it.
+#include "bench/bare_memory.hpp"
 #include "bench/figures.hpp"
-#include "userspace/ring/record_ring.hpp"
 
 #include <array>
 #include <atomic>
@@ -18,19 +18,14 @@
 namespace {
 
 using namespace sp::bench;
-namespace ring = sp::ring;
 
 // The clock is read once in a batch: for each exchange it would cost a tenth of it. The median of
 // the batches is not moved by other work that takes a CPU now and then.
 constexpr int rounds = 5, batch = 100, batches = 300, exchanges = batch * batches;
-constexpr std::size_t ring_bytes = 256 * 1024, payload_bytes_max = 1024;
+constexpr std::size_t payload_bytes_max = 1024;
 
-void pause() noexcept
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
+using bare = bare_lines<payload_bytes_max>;
+using by_ring = bare_ring<256 * 1024>;
 
 // The first and the last CPU that this process may use, looked up before any thread is pinned: a
 // thread inherits the set of the one that makes it.
@@ -57,75 +52,6 @@ void pin(unsigned cpu) noexcept
     CPU_SET(cpu, &chosen);
     (void)::pthread_setaffinity_np(::pthread_self(), sizeof chosen, &chosen);
 }
-
-// Ways to carry a payload, both directions; direction 0 goes from the asking thread. receive()
-// waits.
-
-// A sequence word, and behind it the payload; one line holds 48 bytes as a record of the ring does.
-class bare {
-public:
-    void send(int direction, std::span<const std::byte> payload) noexcept
-    {
-        auto &l = lines_[static_cast<std::size_t>(direction)];
-        std::memcpy(l.payload, payload.data(), payload.size());
-        l.sequence.store(++l.sent, std::memory_order_release);
-    }
-    void receive(int direction, std::span<std::byte> room) noexcept
-    {
-        auto &l = lines_[static_cast<std::size_t>(direction)];
-        while (l.sequence.load(std::memory_order_acquire) == l.seen)
-            pause();
-        ++l.seen;
-        std::memcpy(room.data(), l.payload, room.size());
-    }
-
-private:
-    struct alignas(ring::line_distance) line {
-        std::atomic<std::uint64_t> sequence = 0;
-        std::uint64_t unused = 0;
-        std::byte payload[payload_bytes_max]{};
-        alignas(ring::line_distance) std::uint64_t sent = 0; // the sender's own
-        alignas(ring::line_distance) std::uint64_t seen = 0; // the receiver's own
-    };
-    std::array<line, 2> lines_;
-};
-
-class by_ring {
-public:
-    void send(int direction, std::span<const std::byte> payload) noexcept
-    {
-        auto &w = ways_[static_cast<std::size_t>(direction)].writer;
-        while (!w.send({.payload = payload}))
-            pause();
-    }
-    void receive(int direction, std::span<std::byte> room) noexcept
-    {
-        auto &w = ways_[static_cast<std::size_t>(direction)];
-        for (;;) {
-            if (const auto found = w.reader.peek()) {
-                std::memcpy(room.data(), found->payload.data(), room.size());
-                return w.reader.release();
-            }
-            pause();
-        }
-    }
-
-private:
-    struct way {
-        struct deleter {
-            void operator()(std::byte *p) const
-            {
-                ::operator delete[](p, std::align_val_t{ring::line_distance});
-            }
-        };
-        std::unique_ptr<std::byte[], deleter> memory{new (std::align_val_t{ring::line_distance})
-                                                         std::byte[ring_bytes]{}};
-        alignas(ring::line_distance) std::uint64_t progress = 0;
-        alignas(ring::line_distance) ring::writer<> writer{{memory.get(), ring_bytes}, progress};
-        alignas(ring::line_distance) ring::reader<> reader{{memory.get(), ring_bytes}, progress};
-    };
-    std::array<way, 2> ways_;
-};
 
 struct outcome {
     double ns; // of an exchange

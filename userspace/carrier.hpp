@@ -131,6 +131,10 @@ public:
     {
         return std::get_if<transport::unixgram>(&any_)->put(route, head, body, from);
     }
+    [[nodiscard]] std::uint64_t unread(route_id route) const noexcept
+    {
+        return std::get<transport::unixgram>(any_).unread(route);
+    }
     template <class Use>
     std::size_t records(Use &&use) noexcept
     {

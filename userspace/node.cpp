@@ -122,6 +122,8 @@ void node::take() noexcept
 {
     if (forked())
         return;
+    if (mutex_.try_lock())
+        return;
     wanting_.fetch_add(1, std::memory_order_relaxed);
     mutex_.lock();
     wanting_.fetch_sub(1, std::memory_order_relaxed);

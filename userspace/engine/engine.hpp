@@ -227,6 +227,7 @@ private:
     [[nodiscard]] bool take_shared(pipe_id id, const auto &part, instant now);
     bool write_shared(socket &s, pipe_id id, pipe &p, const outgoing &message);
     void on_shared_consumed(pipe &p);
+    [[nodiscard]] std::uint64_t unread(const socket &s, const pipe &p) const noexcept;
     void drain_shared(socket *s, pipe_id id, pipe &p, instant now);
 
     // streams.hpp: connections over byte streams

@@ -328,7 +328,7 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
     auto *s = sockets_.find(p.socket);
     if (p.attached && s) {
         count(*s, close_stat(p));
-        count(*s, stat::socket_unconfirmed, p.unconfirmed());
+        count(*s, stat::socket_unconfirmed, p.shared ? unread(*s, p) : p.unconfirmed());
         --s->peers;
         auto what = happening_of(happening::kind::detached, id, p);
         what.why = close_stat(p);

@@ -105,6 +105,16 @@ void engine<Transport, Streams>::on_shared_consumed(pipe &p)
         transports_[p.transport]->consumed(p.route);
 }
 
+// Messages that a peer which has gone had not read. One that we leave reads them still.
+template <transport Transport, stream_transport Streams>
+std::uint64_t engine<Transport, Streams>::unread(const socket &s, const pipe &p) const noexcept
+{
+    if constexpr (sharing_transport<Transport>)
+        if (!s.closing && (p.why == stat::pipe_peer_closed || p.link->closed_by_peer()))
+            return transports_[p.transport]->unread(p.route);
+    return 0;
+}
+
 // The pipe has ended. What its peer had put into the ring is delivered, as long as there is memory
 // and somebody to have it, and else counted.
 template <transport Transport, stream_transport Streams>

@@ -101,6 +101,8 @@ concept sharing_transport =
         // As much of a message of head and body as there is room for, from a byte of it on; up to
         // where.
         { t.put(route, bytes, bytes, std::size_t{}) } noexcept -> std::same_as<std::size_t>;
+        // Messages put that the peer is not known to have read.
+        { c.unread(route) } noexcept -> std::same_as<std::uint64_t>;
         // Shows what came as (cookie, part): part.payload, .first, .last, and .at, the bytes of the
         // whole message (first) or before this part. The memory is the peer's, so copy first. False
         // from the sink: not taken, and what follows waits for records_of(). How many were taken.

@@ -136,6 +136,13 @@ std::size_t shared_peer::put(std::span<const std::byte> head, std::span<const st
     return whole;
 }
 
+// More than was sent is a lie, and then nothing was read.
+std::uint64_t shared_peer::unread() const noexcept
+{
+    const auto read = hardware::load<std::memory_order_relaxed>(theirs_->word(SP_SEGMENT_READ));
+    return read <= sent_ ? sent_ - read : sent_;
+}
+
 // ---- in ----
 
 bool shared_peer::ended() const noexcept

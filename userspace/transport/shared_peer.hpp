@@ -59,6 +59,10 @@ public:
     [[nodiscard]] std::size_t put(std::span<const std::byte> head, std::span<const std::byte> body,
                                   std::size_t from) noexcept;
 
+    // Messages that were put and that the peer is not known to have read: it says so when it has
+    // read an eighth of the ring, or everything.
+    [[nodiscard]] std::uint64_t unread() const noexcept;
+
     // ---- in
     // Shows parts to `use(const shared_part &)` until it says false, at most `n`; how many it took.
     // What it did not take is shown again after resume().
@@ -83,10 +87,12 @@ public:
                 paused_ = true;
                 break;
             }
+            read_ += part.last;
             in_->release();
         }
         if (taken < n && !paused_)
             in_->tell();
+        publish_read();
         return taken;
     }
     void resume() noexcept { paused_ = false; }
@@ -117,6 +123,13 @@ private:
     shared_peer(own_segment ours, descriptor bell, waiter &sleeper) noexcept;
 
     [[nodiscard]] bool allowed() noexcept;
+    void publish_read() noexcept
+    {
+        if (in_->told() == published_)
+            return;
+        published_ = in_->told();
+        ring::hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_READ), read_);
+    }
 
     own_segment ours_;
     std::optional<peer_segment> theirs_;
@@ -126,6 +139,8 @@ private:
     std::optional<ring::reader<>> in_;
 
     std::uint64_t sent_ = 0, limit_ = 0; // messages begun, and allowed by the peer
+    std::uint64_t read_ = 0;             // whole messages, from the peer
+    std::uint64_t published_ = 0;        // of the peer's ring, when it was last told how many
     std::uint64_t told_ = 0;             // of the peer's ring, when we last looked who waits
     std::uint64_t granted_ = 0;          // messages allowed to the peer; 0: any number
     std::uint32_t cookie_ = 0;

@@ -162,6 +162,11 @@ public:
         r.shared->resume();
         return take(r, use);
     }
+    // Messages put that its peer is not known to have read.
+    [[nodiscard]] std::uint64_t unread(route_id id) const noexcept
+    {
+        return routes_[static_cast<std::uint32_t>(id)].shared->unread();
+    }
     // The application took a message that came by this route.
     void consumed(route_id id) noexcept
     {

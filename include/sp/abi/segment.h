@@ -2,10 +2,11 @@
  *
  * The shared memory of one connection between two processes of a host. Each side makes one such segment, a memfd
  * that only it can write, and maps the other's for reading: what I send lies in mine, and so does how far I have read
- * yours. Words are 8 bytes in the byte order of the machine; each stands on cache lines of its own, with one writer.
+ * yours. Words are 8 bytes in the byte order of the machine; what one side waits for stands on cache lines of its own.
  *
  *   0x000  head      written once, before the segment is handed over
  *   0x100  progress  bytes of the peer's ring that I have read
+ *   0x108  read      whole messages of the peer's ring that I have read, as of progress
  *   0x180  asleep    1: ring my bell when something comes
  *   0x200  waiting   1: ring my bell when there is room again in my ring
  *   0x280  limit     messages that the peer may send in all; ~0: any number
@@ -21,6 +22,7 @@
 #define SP_SEGMENT_VERSION 1
 
 #define SP_SEGMENT_PROGRESS 0x100
+#define SP_SEGMENT_READ 0x108
 #define SP_SEGMENT_ASLEEP 0x180
 #define SP_SEGMENT_WAITING 0x200
 #define SP_SEGMENT_LIMIT 0x280
