@@ -174,6 +174,8 @@ bool shared_peer::ring_bell() const noexcept
 
 void shared_peer::arm() noexcept
 {
+    in_->tell();
+    publish_read();
     if (!paused_)
         hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), 1);
     if (full_ || barred_)

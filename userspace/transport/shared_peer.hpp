@@ -59,8 +59,8 @@ public:
     [[nodiscard]] std::size_t put(std::span<const std::byte> head, std::span<const std::byte> body,
                                   std::size_t from) noexcept;
 
-    // Messages that were put and that the peer is not known to have read: it says so when it has
-    // read an eighth of the ring, or everything.
+    // Messages that were put and that the peer is not known to have read: it says so once in an
+    // eighth of the ring, and before it sleeps.
     [[nodiscard]] std::uint64_t unread() const noexcept;
 
     // ---- in
@@ -90,8 +90,6 @@ public:
             read_ += part.last;
             in_->release();
         }
-        if (taken < n && !paused_)
-            in_->tell();
         publish_read();
         return taken;
     }
