@@ -533,6 +533,21 @@ TEST(narrow_path, is_found_out_when_nobody_tells)
     EXPECT_TRUE(p.listener.got == all);
 }
 
+TEST(narrow_path, is_found_out_by_slices_too)
+{
+    link_pair p([](connection_config &c) { c.packet_max = 8980; });
+    p.latency = 10us;
+    p.open();
+    p.say(p.dialer, numbered(8000));
+    p.lose = [](const bytes &packet) { return packet.size() > 1300; };
+    p.drive();
+    p.dialer.link->narrow(1480); // it is said to be wider than it is
+    p.pass(10s);
+    ASSERT_EQ(p.dialer.link->state(), phase::open);
+    EXPECT_EQ(p.dialer.link->packet_max(), sender::packet_safe);
+    EXPECT_EQ(p.listener.got.size(), 1u);
+}
+
 TEST(narrow_path, takes_slices_in_any_order_and_more_than_once)
 {
     link_pair p([](connection_config &c) { c.packet_max = 8980; });

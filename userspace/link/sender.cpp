@@ -92,10 +92,12 @@ std::optional<std::uint64_t> sender::place_for(std::size_t n) const noexcept
     return place;
 }
 
-// Longer than what passes everywhere, and sent in one piece.
+// What carried it last was longer than what passes everywhere, and no longer than the path is said
+// to be: it tells whether the path is.
 bool sender::is_long(const entry &e) const noexcept
 {
-    return std::size_t{e.length} + SP_OVERHEAD > packet_safe && e.length <= contents_max();
+    return std::size_t{e.length} + SP_OVERHEAD > packet_safe &&
+           (e.length <= contents_max() || e.order > narrowed_);
 }
 
 std::span<std::byte> sender::bytes_of(const entry &e) noexcept
@@ -533,6 +535,7 @@ void sender::narrow(std::size_t packet_max) noexcept
         return;
     packet_max_ = packet_max;
     long_missing_ = 0;
+    narrowed_ = sendings_;
     if (open_ && at(next_ - 1).length >= contents_max())
         end_packet();
     for (auto seq = oldest_; seq != next_; ++seq)

@@ -148,8 +148,9 @@ private:
     static constexpr auto cork_time = std::chrono::microseconds(200);
     static constexpr std::uint64_t reordering = 3; // packets that may overtake one
     static constexpr unsigned questions_max = 2;   // before time-outs take over
-    // Small messages share a packet up to these: beyond, a packet costs its messages little, and what
-    // a credit of packets admits must stay well below the queue of a receiver that drops (1 MiB).
+    // Small messages share a packet up to these: beyond, a packet costs its messages little, and
+    // what a credit of packets admits must stay well below the queue of a receiver that drops (1
+    // MiB).
     static constexpr std::size_t shared_bytes_max = 4096;
     static constexpr std::uint16_t shared_messages_max = 48;
     // So often a packet is sent at once when it is missed; then it rests, longer each time.
@@ -189,7 +190,8 @@ private:
     instant now_{};       // of the latest call that had one
     instant active_at_{}; // something went out, or was confirmed
     instant overtaken_at_ = instant::max();
-    unsigned long_missing_ = 0;                      // long packets missed since one arrived
+    unsigned long_missing_ = 0;  // long packets missed since one arrived
+    std::uint64_t narrowed_ = 0; // the latest sending before the path became narrower
     std::optional<std::chrono::nanoseconds> sample_; // of this feedback, the newest packet's
     round_trip rtt_;
     congestion congestion_;
