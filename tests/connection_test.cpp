@@ -90,6 +90,17 @@ TEST(connection, opens_at_once_when_an_accept_comes_after_it_asked_for_a_new_coo
     EXPECT_EQ(p.listener.link->state(), phase::open);
 }
 
+TEST(connection, does_not_take_an_answer_to_an_earlier_init_for_a_round_trip)
+{
+    link_pair p;
+    p.latency = 315ms; // the first ACCEPT comes 10 ms after the INIT with the second cookie
+    while (p.dialer.link->state() != phase::open && p.now < instant(1h + 5s))
+        p.pass(10ms);
+    ASSERT_EQ(p.dialer.link->state(), phase::open);
+    EXPECT_TRUE(!p.dialer.link->rtt().known() || p.dialer.link->rtt().shortest() >= 630ms)
+        << p.dialer.link->rtt().shortest().count();
+}
+
 TEST(connection, ends_with_the_reason_of_a_refusal)
 {
     link_pair p;

@@ -213,7 +213,7 @@ void connection::confirm(instant now) noexcept
 // An answer to what was asked once only.
 void connection::sample_handshake(instant now) noexcept
 {
-    if (attempt_ == 0 && asked_at_ != instant{})
+    if (attempt_ == 0 && !inited_ && asked_at_ != instant{})
         out_.on_round_trip(now - asked_at_, now);
 }
 
@@ -341,6 +341,7 @@ void connection::retry_handshake(instant now) noexcept
         return end(SP_REASON_NONE);
     if (phase_ == phase::opening && attempt_ >= inits_per_cookie) {
         phase_ = phase::probing; // the cookie may have grown too old
+        inited_ = true;
         attempt_ = probes_at_full_size;
     }
     due_ |= phase_ == phase::probing ? due_probe : phase_ == phase::opening ? due_init : due_accept;

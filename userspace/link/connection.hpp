@@ -211,6 +211,7 @@ private:
     bool closed_by_peer_ = false;
     bool answered_ = false;
     bool suspect_ = false; // a RESET came: the peer may have restarted
+    bool inited_ = false;  // with a cookie that was given up: what comes may be the answer to that
     std::uint8_t attempt_ = 0;
 
     std::uint64_t peer_id_ = 0;
