@@ -20,7 +20,7 @@ struct verdict {
     std::string detail{};
     std::uint64_t events = 0;
 };
-[[nodiscard]] verdict try_tape(const tape &t);
+[[nodiscard]] verdict try_tape(const tape &t, std::uint64_t until = ~std::uint64_t{0}); // events
 
 // The tape of a seed whose run may end its program.
 [[nodiscard]] tape record(std::uint64_t seed);
