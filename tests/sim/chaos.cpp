@@ -263,6 +263,11 @@ void world::stranger(host &h)
     }
 }
 
+nanoseconds world::calm_delay() const noexcept
+{
+    return std::min<nanoseconds>(config_.net.delay, 1ms);
+}
+
 // From now on nothing goes wrong between the hosts of the core; the others stay as they are.
 void world::heal()
 {
@@ -277,7 +282,7 @@ void world::heal()
                 continue;
             const auto link = link_of(from, to);
             link_faults calm;
-            calm.delay = std::min<nanoseconds>(config_.net.delay, 1ms);
+            calm.delay = calm_delay();
             calm.mtu = mtu_;
             net_.set(link, calm);
             net_.cut(link, false);

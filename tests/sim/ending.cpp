@@ -16,9 +16,9 @@ using namespace std::chrono_literals;
 
 void world::run()
 {
+    set_faults();
     for (auto &h : hosts_)
         start(h);
-    set_faults();
     run_until(start_ + config_.hostile);
     if (rules.failed() || rules.events >= events_max_)
         return;
@@ -241,6 +241,10 @@ void world::expect_quiet()
     const bool all = std::ranges::all_of(hosts_, [](const host &h) { return h.core; });
     net_.clear(); // what was clogged before the healing would still be answered
     run_until(now_ + 200ms);
+    std::vector<std::uint32_t> idle;
+    for (std::uint32_t i = 0; i < wire.size(); ++i)
+        if (healthy(wire[i]))
+            idle.push_back(i);
     constexpr int patience = 60;
     auto data = wire.data_packets();
     for (int second = 0; second < patience; ++second) {
@@ -250,7 +254,14 @@ void world::expect_quiet()
     }
     const auto packets = net_.total().submitted;
     run_until(now_ + 1s);
-    if (rules.failed() || rules.events >= events_max_ || !all)
+    if (rules.failed() || rules.events >= events_max_)
+        return;
+    for (const auto i : idle)
+        rules.idle_pipes_stay(!wire[i].ended, [&] {
+            return "the pipe from host " + std::to_string(wire[i].from) + " to host " +
+                   std::to_string(wire[i].to) + " has ended while nobody spoke";
+        });
+    if (!all)
         return;
     std::uint64_t flows = 0;
     for (std::uint32_t i = 0; i < wire.size(); ++i)

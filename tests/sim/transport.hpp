@@ -42,7 +42,8 @@ struct port {
     sp_address address{};
     std::size_t packet_max = 1480;
     std::size_t batch = 64;
-    bool jammed = false; // the device takes nothing for a moment
+    bool jammed = false;  // the device takes nothing for a moment
+    bool refused = false; // somebody since the latest turn with room
     std::deque<letter> inbox{};
     std::deque<std::pair<sp_address, errc>> hints{}; // what the system says of peers
     std::uint64_t sent = 0;
@@ -77,8 +78,10 @@ public:
     void close_route(route_id) noexcept {}
     std::span<std::byte> reserve(route_id, std::size_t size) noexcept
     {
-        if (port_->jammed)
+        if (port_->jammed) {
+            port_->refused = true;
             return {};
+        }
         scratch_.resize(size);
         return scratch_;
     }

@@ -9,8 +9,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 namespace sp::sim {
+
+using namespace std::chrono_literals;
+
 namespace {
 
 using link::be16;
@@ -19,6 +23,7 @@ using link::be64;
 
 constexpr std::uint32_t burst_max = 600; // ACKs that say nothing new, in burst_time
 constexpr auto burst_time = std::chrono::milliseconds(20);
+constexpr auto timeout_min = 9900us; // 10 ms by a clock that may be fast
 constexpr std::size_t word = 4;
 constexpr std::uint32_t narrow = 1280 - 40; // what every path carries
 
@@ -77,6 +82,26 @@ struct carried {
     std::size_t offset = 0, total = 0;
     bool good = false;
 };
+
+// The sequence numbers that a packet names as arrived behind those before `ack`.
+template <class F>
+void each_selected(const sp_header &h, std::span<const std::byte> packet, F &&f)
+{
+    const auto first = be32(h.ack) + 1;
+    const auto sack = be32(h.sack);
+    for (std::uint32_t bit = 0; bit < 32; ++bit)
+        if ((sack >> bit & 1) != 0)
+            f(first + bit);
+    if (h.type == SP_PART)
+        return;
+    each_record(records_of(packet), [&](const record_view &r) {
+        if ((r.flags & SP_RECORD_CTRL) == 0 || r.code != SP_CODE_WIDE_SACK)
+            return;
+        for (std::uint32_t bit = 0; bit < r.payload.size() * 8; ++bit)
+            if ((std::to_integer<unsigned>(r.payload[bit / 8]) >> (bit % 8) & 1) != 0)
+                f(first + bit);
+    });
+}
 
 carried contents_of(const sp_header &h, std::span<const std::byte> packet)
 {
@@ -171,9 +196,14 @@ void watcher::on_sent(std::uint32_t from, std::uint32_t to, std::span<const std:
         return;
     check_numbers(f, h, now);
     check_acknowledgement(f, h, packet);
-    if (h.type == SP_DATA || h.type == SP_PART)
-        on_data(f, number, h, packet, packet_max);
-    data_packets_ += h.type == SP_DATA || h.type == SP_PART;
+    const bool carries = h.type == SP_DATA || h.type == SP_PART;
+    if (f.sender == role::pull || f.sender == role::sub)
+        judge_.one_way(!carries, [&] { return describe(f) + ": a receiver sends"; });
+    if ((h.flags & SP_ACK_NOW) != 0)
+        f.questions.push_back({f.sendings, now});
+    if (carries)
+        on_data(f, number, h, packet, packet_max, now);
+    data_packets_ += carries;
 }
 
 void watcher::on_accept(const sp_accept &accept)
@@ -261,32 +291,16 @@ void watcher::check_acknowledgement(const flow &f, const sp_header &h,
             return describe(f) + ": acknowledges " + std::to_string(distance(other.base, ack)) +
                    " packets, " + std::to_string(other.arrived) + " have come";
         });
-    const auto claim = [&](std::uint32_t bit) {
-        judge_.acknowledged_arrived(has_arrived(other, ack + 1 + bit), [&] {
+    each_selected(h, packet, [&](std::uint32_t seq) {
+        judge_.acknowledged_arrived(has_arrived(other, seq), [&] {
             return describe(f) + ": the selective acknowledgement names packet " +
-                   std::to_string(distance(other.base, ack + 1 + bit)) + ", which has not come";
+                   std::to_string(distance(other.base, seq)) + ", which has not come";
         });
-    };
-    const auto sack = be32(h.sack);
-    for (std::uint32_t bit = 0; sack >> bit != 0; ++bit) {
-        if ((sack >> bit & 1) != 0)
-            claim(bit);
-        if (bit == 31)
-            break;
-    }
-    if (h.type == SP_PART)
-        return;
-    each_record(records_of(packet), [&](const record_view &r) {
-        if ((r.flags & SP_RECORD_CTRL) == 0 || r.code != SP_CODE_WIDE_SACK)
-            return;
-        for (std::uint32_t bit = 0; bit < r.payload.size() * 8; ++bit)
-            if ((std::to_integer<unsigned>(r.payload[bit / 8]) >> (bit % 8) & 1) != 0)
-                claim(bit);
     });
 }
 
 void watcher::on_data(flow &f, std::uint32_t number, const sp_header &h,
-                      std::span<const std::byte> packet, std::size_t packet_max)
+                      std::span<const std::byte> packet, std::size_t packet_max, instant now)
 {
     const auto seq = be32(h.seq);
     judge_.no_data_before_handshake(
@@ -314,7 +328,56 @@ void watcher::on_data(flow &f, std::uint32_t number, const sp_header &h,
         f.contents.push_back({.bytes = std::vector<std::byte>(c.total)});
     else
         f.bytes_resent += packet.size();
+    note_sending(f, at, c.offset, c.offset + c.bytes.size() == c.total, now);
     on_contents(f, number, at, c.bytes, c.offset, c.total, packet_max);
+}
+
+// A packet that went out before needs a reason to go again: something that was sent after it has
+// been confirmed, or a question that was asked after it has been answered, or it is older than the
+// shortest time-out.
+void watcher::note_sending(flow &f, std::size_t place, std::size_t begin, bool ends, instant now)
+{
+    auto &c = f.contents[place];
+    if (begin == 0 && c.out) {
+        judge_.resent_for_a_reason(c.order < f.confirmed_order || c.order <= f.answered_order ||
+                                       now - c.sent_at >= timeout_min,
+                                   [&] {
+                                       return describe(f) + ": packet " + std::to_string(place) +
+                                              " goes again after " +
+                                              std::to_string((now - c.sent_at) / 1us) +
+                                              " us, though nothing says that " + "it is missing";
+                                   });
+        c.out = false;
+    }
+    if (!ends)
+        return;
+    c.out = true;
+    c.order = ++f.sendings;
+    c.sent_at = now;
+}
+
+// What a sender can know from a packet of its peer. The link may know less: it forgets a question
+// when it asks another, and takes from an acknowledgement that was overtaken nothing but credit.
+void watcher::learn(flow &f, const sp_header &h, std::span<const std::byte> packet, instant now)
+{
+    for (; !f.questions.empty() && now - f.questions.front().at >= round_trip_min;
+         f.questions.pop_front())
+        f.answered_order = f.questions.front().order;
+    if (!f.based)
+        return;
+    const auto confirm = [&](content &c) {
+        if (!std::exchange(c.confirmed, true))
+            f.confirmed_order = std::max(f.confirmed_order, c.order);
+    };
+    const auto all = static_cast<std::uint32_t>(f.contents.size());
+    while (f.confirmed < all &&
+           static_cast<std::int32_t>(f.confirmed) < distance(f.base, be32(h.ack)))
+        confirm(f.contents[f.confirmed++]);
+    each_selected(h, packet, [&](std::uint32_t seq) {
+        if (const auto place = distance(f.base, seq);
+            place >= 0 && static_cast<std::uint32_t>(place) < all)
+            confirm(f.contents[static_cast<std::uint32_t>(place)]);
+    });
 }
 
 void watcher::on_contents(flow &f, std::uint32_t number, std::size_t place,
@@ -367,8 +430,8 @@ void watcher::read_contents(flow &f, std::uint32_t number, std::size_t place,
         if (first) {
             // Where packets are missing, or may be, the link may take the path for a narrow one.
             const bool missing = f.bytes_resent > 0 || f.bytes_arrived < f.bytes_sent;
-            const auto fits = link::message_space(std::min<std::size_t>(
-                {packet_max, f.packet_max, missing ? narrow : ~0u}));
+            const auto fits = link::message_space(
+                std::min<std::size_t>({packet_max, f.packet_max, missing ? narrow : ~0u}));
             judge_.small_never_split(r.total > fits, [&] {
                 return describe(f) + ": a message of " + std::to_string(r.total) +
                        " bytes is split, a packet takes " + std::to_string(fits);
@@ -431,10 +494,6 @@ void watcher::check_header(flow &f, std::uint32_t number, std::span<const std::b
 {
     const auto &e = ledger_[number];
     switch (f.sender) {
-    case role::pull:
-    case role::sub:
-        judge_.one_way(false, [&] { return describe(f) + ": a receiver sends"; });
-        return;
     case role::push:
     case role::pair0:
     case role::pair1: {
@@ -447,6 +506,15 @@ void watcher::check_header(flow &f, std::uint32_t number, std::span<const std::b
                             return describe(f) + ": message " + std::to_string(number) +
                                    " was on the wire already, " + describe(flows_[other]);
                         });
+        if (orderly_.contains(f.from << 16 | f.from_port)) {
+            auto &latest = latest_[e.sender];
+            judge_.look(f.sender == role::push ? rule::fifo_per_pipe : rule::fifo_each_way,
+                        latest <= number, [&] {
+                            return describe(f) + ": message " + std::to_string(number) +
+                                   " goes out after a later one";
+                        });
+            latest = number;
+        }
         if (f.sender == role::pair1)
             judge_.hops_bounded(header.size() == word &&
                                     be32(link::read<std::uint32_t>(header)) <= 15,
@@ -488,7 +556,7 @@ void watcher::check_header(flow &f, std::uint32_t number, std::span<const std::b
 
 // ---- what an engine is handed ----
 
-watcher::kind watcher::on_arriving(std::uint32_t at, std::span<const std::byte> packet,
+watcher::kind watcher::on_arriving(std::uint32_t at, std::span<const std::byte> packet, instant now,
                                    instant local)
 {
     if (packet.size() < SP_OVERHEAD || !link::intact(packet))
@@ -525,6 +593,7 @@ watcher::kind watcher::on_arriving(std::uint32_t at, std::span<const std::byte> 
     if (f.numbers_arrived[pn])
         return kind::again;
     f.numbers_arrived[pn] = true;
+    learn(other, h, packet, now);
     if (h.type != SP_DATA && h.type != SP_PART)
         return kind::fresh;
     f.bytes_arrived += packet.size();

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
@@ -43,6 +44,11 @@ struct content {
     std::vector<bool> pieces{}; // of four bytes: those that arrived as slices
     std::uint32_t pieces_arrived = 0;
     bool arrived = false;
+    // As its sender knows it.
+    bool out = false;        // all of it went out, and has not begun again
+    bool confirmed = false;  // the news of its arrival has arrived
+    std::uint32_t order = 0; // of its latest sending, among all of its flow
+    instant sent_at{};
 };
 
 // One direction of one connection.
@@ -72,6 +78,17 @@ struct flow {
     std::uint32_t unfinished = 0;                              // bytes of a split message to come
     bool resized = false; // the packet size of its sender changed while it lived
 
+    // What the sender can know: of its contents, those before this have been confirmed.
+    std::uint32_t confirmed = 0;
+    std::uint32_t sendings = 0;
+    std::uint32_t confirmed_order = 0; // the latest sending of anything that was confirmed
+    std::uint32_t answered_order = 0;  // the latest sending before a question that was answered
+    struct question {
+        std::uint32_t order; // of the latest sending before it
+        instant at;
+    };
+    std::deque<question> questions{}; // that nothing can have answered yet
+
     std::uint64_t bytes_sent = 0, bytes_resent = 0, bytes_arrived = 0;
     instant heard_at{}; // the latest packet of it, by the receiver's clock
     sp_header latest{};
@@ -91,13 +108,21 @@ class watcher {
 public:
     watcher(judge &j, ledger &l) : judge_(j), ledger_(l) {}
 
+    // Whoever sends from there has one pipe at a time: all that it takes goes out in order, over
+    // reconnects too.
+    void expect_order(std::uint32_t host, std::uint16_t port)
+    {
+        orderly_.insert(std::uint32_t{host} << 16 | port);
+    }
+
     // A packet of an engine enters the network. `packet_max`: what its transport says now.
     void on_sent(std::uint32_t from, std::uint32_t to, std::span<const std::byte> packet,
                  std::size_t packet_max, instant now);
 
     enum class kind : std::uint8_t { other, damaged, fresh, again };
     // A packet is about to be handed to the engine of host `at`, whose own clock says `local`.
-    kind on_arriving(std::uint32_t at, std::span<const std::byte> packet, instant local);
+    kind on_arriving(std::uint32_t at, std::span<const std::byte> packet, instant now,
+                     instant local);
 
     // The number of the flow whose packets carry this id, or nobody.
     [[nodiscard]] std::uint32_t find(std::uint64_t dcid) const;
@@ -114,7 +139,8 @@ public:
     }
     [[nodiscard]] std::uint64_t data_packets() const noexcept { return data_packets_; }
 
-    std::uint32_t sends_max = 20; // of one packet before its pipe must be given up
+    std::uint32_t sends_max = 20;               // of one packet before its pipe must be given up
+    std::chrono::nanoseconds round_trip_min{0}; // no answer can come sooner
 
 private:
     struct proposal { // an INIT on its way
@@ -126,7 +152,9 @@ private:
 
     void on_accept(const sp_accept &accept);
     void on_data(flow &f, std::uint32_t number, const sp_header &h,
-                 std::span<const std::byte> packet, std::size_t packet_max);
+                 std::span<const std::byte> packet, std::size_t packet_max, instant now);
+    void note_sending(flow &f, std::size_t place, std::size_t begin, bool ends, instant now);
+    void learn(flow &f, const sp_header &h, std::span<const std::byte> packet, instant now);
     void on_contents(flow &f, std::uint32_t number, std::size_t place,
                      std::span<const std::byte> bytes, std::size_t offset, std::size_t total,
                      std::size_t packet_max);
@@ -149,6 +177,8 @@ private:
     std::unordered_map<std::uint64_t, std::uint32_t> by_id_;
     std::unordered_map<std::uint64_t, proposal> proposals_;        // by the dialer's id
     std::unordered_map<std::uint64_t, std::uint32_t> request_ids_; // by socket and id: the message
+    std::unordered_set<std::uint32_t> orderly_;                    // by host and port
+    std::unordered_map<std::uint32_t, std::uint32_t> latest_;      // by socket, of those
     std::uint64_t data_packets_ = 0;
 };
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace sp::sim {
 
@@ -40,6 +41,7 @@ world::world(const config &c, choices &from, instant start)
 {
     if (c.net.queue > 0 || c.net.bandwidth > 0 || c.net.to_bad > 0 || c.net.loss > certain * 3 / 10)
         wire.sends_max = 200; // what is lost every time is sent every time
+    wire.round_trip_min = 2 * calm_delay();
     for (std::uint32_t i = 0; i < c.hosts; ++i) {
         auto &h = hosts_[i];
         h.number = i;
@@ -65,6 +67,8 @@ world::world(const config &c, choices &from, instant start)
         default:
             actors_.push_back(m.raw ? make_device(*this, i) : make_flow_actor(*this, i));
         }
+        if (!m.raw && !m.listens && m.dials.size() == 1)
+            wire.expect_order(m.host, m.port);
         hosts_[m.host].actors.push_back(actors_.back().get());
     }
 }
@@ -107,6 +111,7 @@ void world::start(host &h)
     h.flows.clear();
     h.live.clear();
     h.opened = 0;
+    h.door.refused = false;
     h.restart_at = instant::max();
     for (auto *a : h.actors)
         a->open();
@@ -291,6 +296,15 @@ void world::check(host &h)
                    std::to_string((local(h) - f.heard_at) / 1ms) + " ms and keeps the pipe";
         });
     }
+    if (!h.door.jammed && std::exchange(h.door.refused, false))
+        for (const auto id : h.live) {
+            auto *p = h.engine->find(id);
+            const auto waits = p && p->link ? p->link->transmit_size() : 0;
+            rules.room_used(waits == 0, [&] {
+                return "host " + std::to_string(h.number) + " keeps a packet of " +
+                       std::to_string(waits) + " bytes although its transport has room again";
+            });
+        }
     if (rules.events % 8 == 0)
         for (auto *a : h.actors)
             if (a->is_open())
@@ -350,7 +364,7 @@ void world::send(port &from, const sp_address &to, std::span<const std::byte> pa
 void world::before(port &at, std::span<const std::byte> packet) noexcept
 {
     auto &h = hosts_[at.host];
-    h.arriving = wire.on_arriving(h.number, packet, local(h));
+    h.arriving = wire.on_arriving(h.number, packet, now_, local(h));
     h.question = packet.size();
     h.answers = 0;
     h.received_before = h.engine->stats()[stat::socket_received];

@@ -44,7 +44,7 @@ struct host {
     std::int64_t ahead = 0; // ns of its clock before the common one at the start
     instant wake = instant::max();
     instant paused_until{}, restart_at = instant::max(), jammed_until{}; // {}: long ago
-    bool core = true; // will be healed
+    bool core = true;                                                    // will be healed
     std::vector<actor *> actors{};
 
     std::unordered_map<std::uint32_t, std::uint32_t> flows{}; // that come in by a pipe
@@ -123,7 +123,8 @@ private:
     void stranger(host &h);
     void forge(host &to, std::span<const std::byte> packet, const sp_address &from);
     void heal();
-    void mend(); // whatever partitions there are
+    [[nodiscard]] nanoseconds calm_delay() const noexcept; // of every link that is healed
+    void mend();                                           // whatever partitions there are
     // ending.cpp: what must hold when all is over
     [[nodiscard]] nanoseconds bound() const;
     [[nodiscard]] bool whole(std::uint32_t group); // all its hosts are healed
