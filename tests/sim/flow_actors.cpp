@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace sp::sim {
 namespace {
@@ -104,8 +105,54 @@ private:
         }
         id_ = *engine().open<push_machine>(role::push, shaping(), o);
     }
-    bool speak() override { return send<push_machine>(0); }
+    void forget() override
+    {
+        distributing::forget();
+        begun_.clear();
+        latest_.clear();
+    }
+    bool speak() override
+    {
+        // The queue gives to whoever has room first, and who had none has lost his turn.
+        if (auto before = ready_pipes(); before != latest_)
+            begun_ = std::move(before);
+        const bool spoke = send<push_machine>(0);
+        latest_ = ready_pipes();
+        if (!std::ranges::equal(begun_, latest_, {}, &share::pipe, &share::pipe))
+            begun_ = latest_;
+        if (latest_.size() < 2)
+            return spoke;
+        std::uint32_t least = ~0u, most = 0;
+        for (std::size_t i = 0; i < latest_.size(); ++i) {
+            least = std::min(least, latest_[i].given - begun_[i].given);
+            most = std::max(most, latest_[i].given - begun_[i].given);
+        }
+        world_.rules.fair_share(most - least <= 1, [&] {
+            return name() + " gave " + std::to_string(most) + " messages to one pipe and " +
+                   std::to_string(least) + " to another, both ready all the time";
+        });
+        return spoke;
+    }
     bool read() override { return false; }
+
+    // A pipe that is ready, and how many messages it was ever given.
+    struct share {
+        pipe_id pipe{};
+        std::uint32_t given = 0;
+        friend bool operator==(const share &, const share &) = default;
+    };
+    std::vector<share> ready_pipes()
+    {
+        std::vector<share> all;
+        engine().each_pipe(id_, [&](pipe_id id, const core::pipe &p) {
+            if (p.attached && p.ready)
+                all.push_back(
+                    {id, p.books[stat::socket_sent] + static_cast<std::uint32_t>(p.outbox.size())});
+        });
+        return all;
+    }
+
+    std::vector<share> begun_, latest_; // all of them have been ready from then to now
 };
 
 class pull_actor final : public distributing {
@@ -147,13 +194,15 @@ public:
         auto &m = const_cast<pair_actor &>(*this).machine<pair_machine>();
         return m.queued_out() + m.queued_in();
     }
-    bool takes(std::uint32_t) const override { return !drops_; }
+    bool takes(std::uint32_t) const override { return !drops_ && !too_far(); }
 
 private:
     void make() override
     {
         protocol::pair_options o{.version = what_.as == role::pair1 ? 1 : 0};
         drops_ = false;
+        hops_ = direct() ? 1 : 2;
+        dropped_ = 0;
         if (fickle()) {
             o.send = bounds();
             o.recv = bounds();
@@ -161,7 +210,10 @@ private:
             o.on_recv_full = overflow_of(true);
             o.on_no_peer = static_cast<alone>(choose(3));
             drops_ = o.on_recv_full != overflow::block;
+            if (o.version == 1)
+                o.ttl_max = std::array<std::size_t, 3>{8, 2, 1}[choose(3)];
         }
+        ttl_max_ = o.ttl_max;
         id_ = *engine().open<pair_machine>(what_.as, shaping(), o);
     }
     bool speak() override { return send<pair_machine>(what_.as == role::pair1 ? 4 : 0); }
@@ -172,6 +224,14 @@ private:
         const auto t = with<pair_machine>([](auto &m, auto &out) { return m.take(out); });
         if (!t)
             return false;
+        if (t->header_bytes == protocol::hop_bytes) {
+            const auto counted = protocol::load_word(engine().pool()[t->frame].bytes());
+            world_.rules.hop_limit(counted == hops_ && !too_far(), [&] {
+                return name() + " got a message of " + std::to_string(counted) +
+                       " hops that made " + std::to_string(hops_) + ", ttl_max is " +
+                       std::to_string(ttl_max_);
+            });
+        }
         if (const auto number = got(*t, drops_ ? order::gaps : order::exact); number != unknown)
             delivered(number, rule::exactly_once, rule::fifo_each_way);
         return true;
@@ -180,10 +240,20 @@ private:
     {
         world_.rules.single_peer(state().peers <= 1,
                                  [&] { return name() + " has more than one peer"; });
+        if (const auto dropped = state().books[stat::socket_ttl];
+            std::exchange(dropped_, dropped) != dropped)
+            world_.rules.hop_limit(too_far(), [&] {
+                return name() + " dropped " + std::to_string(dropped) +
+                       " messages for their hops, which are within ttl_max";
+            });
         return false;
     }
+    [[nodiscard]] bool too_far() const { return what_.as == role::pair1 && hops_ > ttl_max_; }
 
     bool drops_ = false;
+    std::uint32_t hops_ = 1; // of every message that comes here: a device is passed, or none
+    std::size_t ttl_max_ = 8;
+    std::uint64_t dropped_ = 0; // for their hops, at the latest look
 };
 
 // ---- PUB and SUB ----

@@ -86,11 +86,12 @@ void distributor::take_back(pipe_id id, frame_id frame)
 distributor::pipe_state *distributor::pick(std::size_t size) noexcept
 {
     for (std::size_t i = 0; i < ready_.size(); ++i) {
-        auto *pipe = pipes_.find(ready_[i]);
+        const auto at = SP_PLANTED(push_serves_the_latest) ? ready_.size() - 1 - i : i;
+        auto *pipe = pipes_.find(ready_[at]);
         SP_INVARIANT(pipe && pipe->ready);
         if (size > pipe->capacity)
             continue;
-        erase_at(ready_, i);
+        erase_at(ready_, at);
         return pipe;
     }
     return nullptr;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/pair.hpp"
 
+#include "userspace/plants.hpp"
 #include "userspace/protocol/backtrace.hpp"
 
 namespace sp::protocol {
@@ -16,7 +17,7 @@ std::optional<stat> hop_fault(std::span<const std::byte> payload, std::size_t tt
     const auto hops = load_word(payload);
     if (hops > hops_max)
         return stat::pipe_bad_header;
-    if (hops > ttl_max)
+    if (hops > ttl_max && !SP_PLANTED(pair_hops_unlimited))
         return stat::socket_ttl;
     return std::nullopt;
 }

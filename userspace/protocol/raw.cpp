@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/protocol/raw.hpp"
 
+#include "userspace/plants.hpp"
 #include "userspace/protocol/pair.hpp"
 
 #include <algorithm>
@@ -243,7 +244,7 @@ std::optional<errc> raw_machine::send_to_one(std::span<const std::byte> header, 
     if (hops >= hops_max)
         return errc::invalid_argument;
     std::array<std::byte, hop_bytes> raised;
-    store_word(raised, hops + 1);
+    store_word(raised, hops + (SP_PLANTED(pair_hops_uncounted) ? 0 : 1));
     return one_.send(raised, frame, size, out);
 }
 
