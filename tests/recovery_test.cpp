@@ -4,6 +4,7 @@
 // virtual time. The simulator plays the same with chance; here each rule stands by itself.
 #include "tests/support/link_pair.hpp"
 
+#include <numeric>
 #include <random>
 
 namespace {
@@ -126,6 +127,31 @@ TEST(recovery, waits_longer_each_time_when_nothing_comes_back)
     for (std::size_t i = 2; i < 6; ++i)
         EXPECT_GE(sent[i] - sent[i - 1], (sent[i - 1] - sent[i - 2]) * 19 / 10);
     EXPECT_LE(sent.size(), 30u); // and no storm
+}
+
+// A path that stood still has left a round trip of nearly a second: questions are useless.
+TEST(recovery, needs_two_time_outs_for_whatever_was_lost_and_not_one_for_two_packets)
+{
+    link_pair p;
+    p.latency = 10us;
+    p.lose = [&, types = std::vector<int>{SP_PROBE, SP_INIT}](const bytes &packet) mutable {
+        return std::erase(types, header_of(packet).type) > 0; // the handshake tells no round trip
+    };
+    p.pass(100ms);
+    ASSERT_EQ(p.dialer.link->state(), phase::open);
+    p.say(p.dialer, "sent before the pause");
+    p.pass(415us); // its acknowledgement is on the way
+    p.now += 900ms;
+    p.drive();
+    ASSERT_GE(p.dialer.link->rtt().shortest(), 900ms);
+    std::vector<std::uint32_t> numbers(20);
+    std::iota(numbers.begin(), numbers.end(), 1);
+    p.lose = loses_once(numbers);
+    const std::vector<std::string> all(20, numbered(1400));
+    for (const auto &text : all)
+        p.say(p.dialer, text);
+    p.pass(2100ms);
+    EXPECT_EQ(p.listener.got.size(), 21u);
 }
 
 TEST(recovery, lets_a_packet_rest_that_is_lost_again_and_again_while_others_pass)

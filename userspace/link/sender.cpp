@@ -490,9 +490,9 @@ void sender::on_timeout(instant now) noexcept
             if (e.what == state::flying)
                 miss(e, now);
             ++chosen;
-        } else if (timeouts_ >= 2 && e.what == state::flying) {
-            // Silence for two time-outs: all of it is lost, and follows when the peer is heard;
-            // two at a time-out would take for ever.
+        } else if ((timeouts_ >= 2 || e.order <= timed_out_) && e.what == state::flying) {
+            // Two time-outs since it was sent, whatever was confirmed between them: it is lost, and
+            // follows when the peer is heard; two at a time-out would take for ever.
             e.what = state::missing;
             e.sliced = 0;
             --flying_;
@@ -500,6 +500,7 @@ void sender::on_timeout(instant now) noexcept
         }
     }
     forced_ = chosen;
+    timed_out_ = sendings_;
 }
 
 bool sender::on_deadline(instant now) noexcept

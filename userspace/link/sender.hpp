@@ -186,6 +186,7 @@ private:
     std::optional<std::uint64_t> question_;
     instant question_at_{};
     unsigned questions_ = 0, timeouts_ = 0; // since the last progress
+    std::uint64_t timed_out_ = 0;           // the latest sending before the latest time-out
     unsigned credit_questions_ = 0;
     instant now_{};       // of the latest call that had one
     instant active_at_{}; // something went out, or was confirmed
