@@ -226,7 +226,9 @@ public:
         auto &m = const_cast<rep_actor &>(*this).machine<rep_machine>();
         return m.queued_out() + m.queued_in();
     }
-    bool takes(std::uint32_t number) const override { return !executed_.contains(number); }
+    // A copy of what it was given is dropped while it works on that, and counted; that it gives up
+    // later makes no difference to the copy.
+    bool takes(std::uint32_t number) const override { return !given_.contains(number); }
 
 private:
     struct held {
@@ -247,6 +249,8 @@ private:
     {
         held_.clear();
         executed_.clear();
+        given_.clear();
+        replies_.clear();
         answered_bytes_ = 0;
     }
     bool speak() override
@@ -274,10 +278,9 @@ private:
             return true;
         }
         const bool again = !executed_.insert(number).second;
-        // What the asker has the reply to is forgotten: a copy that was on its way comes as new.
-        const bool forgotten = answered_bytes_ > cache_ / 2 || world_.book[number].deliveries > 0;
+        given_.insert(number);
         if (what_.as == role::rep && direct())
-            world_.rules.handler_once(!again || forgotten, [&] {
+            world_.rules.handler_once(!again || is_forgotten(number), [&] {
                 return name() + " is given request " + std::to_string(number) + " twice";
             });
         held_.push_back({.ticket = t->ticket, .request = number});
@@ -286,6 +289,16 @@ private:
         else
             again_in(world_.plan().says.pace);
         return true;
+    }
+    // What the asker's link has the reply to, read or not, is forgotten: a copy that was on its way
+    // comes as new.
+    [[nodiscard]] bool is_forgotten(std::uint32_t request)
+    {
+        if (answered_bytes_ > cache_ / 2 || world_.book[request].deliveries > 0)
+            return true;
+        const auto reply = replies_.find(request);
+        return reply != replies_.end() &&
+               (world_.wire.has_come(reply->second) || world_.wire.ambiguous());
     }
     void abandon(protocol::ticket_id ticket)
     {
@@ -320,6 +333,7 @@ private:
             return true;
         }
         accepted(m.number);
+        replies_[h.request] = m.number;
         answered_bytes_ += size + rep_machine::charge;
         done();
         if (choose(8) == 7) { // the ticket has been used
@@ -341,7 +355,9 @@ private:
     }
 
     std::vector<held> held_;
-    std::unordered_set<std::uint32_t> executed_;
+    std::unordered_set<std::uint32_t> executed_; // and not given up
+    std::unordered_set<std::uint32_t> given_;
+    std::unordered_map<std::uint32_t, std::uint32_t> replies_; // by request
     std::size_t answered_bytes_ = 0, cache_ = 0;
     bool thinks_ = false; // answers later, in any order
 };
@@ -467,13 +483,20 @@ private:
         });
         if (!direct())
             world_.rules.backtrace_exact(e.answers == c.asked, [] { return std::string(); });
-        // What comes by a connection that cannot be told from another is not seen to arrive.
-        const bool seen = e.arrived_at != instant::max();
-        world_.rules.nothing_late(!seen || e.arrived_at < c.ends, [&] {
-            return name() + " got answer " + std::to_string(number) + ", which came " +
-                   std::to_string((e.arrived_at - c.ends).count()) + " ns after the end";
-        });
+        check_in_time(c, number, flow_of(t->pipe));
         return true;
+    }
+    // By when its first packet came here. What comes by a connection that cannot be told from
+    // another is not seen to.
+    void check_in_time(const context &c, std::uint32_t number, const flow *f)
+    {
+        if (!f || f->ambiguous || !f->places.contains(number))
+            return;
+        const auto came = f->contents[f->messages[f->places.at(number)].content].arrived_at;
+        world_.rules.nothing_late(came < c.ends, [&] {
+            return name() + " got answer " + std::to_string(number) + ", which came " +
+                   std::to_string((came - c.ends).count()) + " ns after the end";
+        });
     }
     bool inspect() override
     {

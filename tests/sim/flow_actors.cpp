@@ -318,6 +318,14 @@ private:
 class sub_actor final : public actor {
 public:
     using actor::actor;
+    std::string unfinished() override
+    {
+        return std::ranges::any_of(
+                   contexts_,
+                   [&](const context &c) { return machine<sub_machine>().waiting(c.id); })
+                   ? "messages wait to be read"
+                   : "";
+    }
     std::size_t queued() const override
     {
         return const_cast<sub_actor &>(*this).machine<sub_machine>().queued_in();

@@ -31,8 +31,6 @@ struct entry {
     std::uint32_t deliveries = 0;
     std::uint32_t executions = 0; // by the socket that last did
     instant accepted_at{};
-    instant arrived_at =
-        instant::max(); // first of it at a host that takes it; of that host's clock
     std::vector<std::uint32_t> carried{};   // connections, by number, in the order they were seen
     std::vector<std::uint64_t> receivers{}; // socket and context
 };

@@ -157,6 +157,15 @@ std::uint32_t watcher::find(std::uint64_t dcid) const
     return found == by_id_.end() ? nobody : found->second;
 }
 
+bool watcher::has_come(std::uint32_t message)
+{
+    return std::ranges::any_of(ledger_[message].carried, [&](std::uint32_t number) {
+        const auto &f = flows_[number];
+        const auto place = f.places.find(message);
+        return place != f.places.end() && f.contents[f.messages[place->second].content].arrived;
+    });
+}
+
 void watcher::on_resized(std::uint32_t host)
 {
     for (auto &f : flows_)
@@ -338,6 +347,8 @@ void watcher::on_data(flow &f, std::uint32_t number, const sp_header &h,
 void watcher::note_sending(flow &f, std::size_t place, std::size_t begin, bool ends, instant now)
 {
     auto &c = f.contents[place];
+    if (c.order == 0 && begin == 0)
+        c.first_at = now;
     if (begin == 0 && c.out) {
         judge_.resent_for_a_reason(c.order < f.confirmed_order || c.order <= f.answered_order ||
                                        now - c.sent_at >= timeout_min,
@@ -399,7 +410,8 @@ void watcher::on_contents(flow &f, std::uint32_t number, std::size_t place,
         return;
     if (c.slice_end >= end || offset == 0 || end == total) { // it begins again, or is whole
         c.sends += end == total;
-        judge_.retransmit_bounded(c.sends <= sends_max, [&] {
+        const auto more = c.sends > 0 ? (c.sent_at - c.first_at) / resends_every : 0;
+        judge_.retransmit_bounded(c.sends <= sends_max + more, [&] {
             return describe(f) + ": packet " + std::to_string(place) + " is sent for the " +
                    std::to_string(c.sends) + "th time";
         });
@@ -621,10 +633,7 @@ void watcher::has_come(flow &f, std::size_t place, instant local)
 {
     auto &c = f.contents[place];
     c.arrived = true;
-    for (std::uint32_t i = 0; i < c.messages; ++i) {
-        auto &arrived = ledger_[f.messages[c.first_message + i].number].arrived_at;
-        arrived = std::min(arrived, local);
-    }
+    c.arrived_at = local;
     while (f.arrived < f.contents.size() && f.contents[f.arrived].arrived)
         ++f.arrived;
 }

@@ -44,11 +44,12 @@ struct content {
     std::vector<bool> pieces{}; // of four bytes: those that arrived as slices
     std::uint32_t pieces_arrived = 0;
     bool arrived = false;
+    instant arrived_at{}; // by the receiver's clock
     // As its sender knows it.
     bool out = false;        // all of it went out, and has not begun again
     bool confirmed = false;  // the news of its arrival has arrived
     std::uint32_t order = 0; // of its latest sending, among all of its flow
-    instant sent_at{};
+    instant first_at{}, sent_at{};
 };
 
 // One direction of one connection.
@@ -133,13 +134,18 @@ public:
     }
     void on_resized(std::uint32_t host); // its packet size changed
 
+    // Whether a message has arrived, or the first packet of it, on any connection.
+    [[nodiscard]] bool has_come(std::uint32_t message);
     [[nodiscard]] bool ambiguous() const noexcept // somewhere in this run
     {
         return std::ranges::any_of(flows_, &flow::ambiguous);
     }
     [[nodiscard]] std::uint64_t data_packets() const noexcept { return data_packets_; }
 
-    std::uint32_t sends_max = 20;               // of one packet before its pipe must be given up
+    // Of one packet: so often, and where it may be lost every time once more for each such time. It
+    // rests for twice that long, but now and then a time-out sends it earlier.
+    static constexpr std::uint32_t sends_max = 20;
+    std::chrono::nanoseconds resends_every = std::chrono::nanoseconds::max();
     std::chrono::nanoseconds round_trip_min{0}; // no answer can come sooner
 
 private:

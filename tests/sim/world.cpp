@@ -39,8 +39,11 @@ world::world(const config &c, choices &from, instant start)
       net_(std::size_t{c.hosts} * c.hosts, from, streams::links), hosts_(c.hosts),
       mtu_(c.packet_max)
 {
-    if (c.net.queue > 0 || c.net.bandwidth > 0 || c.net.to_bad > 0 || c.net.loss > certain * 3 / 10)
-        wire.sends_max = 200; // what is lost every time is sent every time
+    const bool cuts =
+        c.befalls.interval.count() > 0 && c.befalls.partition > 0; // all is lost, often
+    if (cuts || c.net.queue > 0 || c.net.bandwidth > 0 || c.net.to_bad > 0 ||
+        c.net.loss > certain * 3 / 10)
+        wire.resends_every = 64ms;
     wire.round_trip_min = 2 * calm_delay();
     for (std::uint32_t i = 0; i < c.hosts; ++i) {
         auto &h = hosts_[i];
