@@ -160,6 +160,25 @@ TEST(connection, is_dead_after_one_second_of_silence)
     EXPECT_EQ(p.listener.link->reason(), SP_REASON_DEAD);
 }
 
+TEST(connection, that_relies_on_somebody_else_survives_silence_and_seldom_asks)
+{
+    link_pair p;
+    p.open();
+    p.pass(50ms);
+    p.dialer.link->rely(p.now);
+    p.listener.link->rely(p.now);
+    const auto before = p.packets;
+    p.pass(9s);
+    EXPECT_EQ(p.packets, before);
+    p.pass(60s);
+    EXPECT_GT(p.packets, before);
+    EXPECT_LE(p.packets, before + 40);
+    p.lose = [](const bytes &) { return true; };
+    p.pass(1h);
+    EXPECT_EQ(p.dialer.link->state(), phase::open);
+    EXPECT_EQ(p.listener.link->state(), phase::open);
+}
+
 TEST(connection, does_not_count_our_own_pause_as_the_peers_silence)
 {
     link_pair p;

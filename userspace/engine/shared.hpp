@@ -11,6 +11,17 @@
 
 namespace sp::core {
 
+// A part as the record it would be on the wire: from here on both go the same way.
+[[nodiscard]] inline link::record record_of(const pipe &p, const auto &part) noexcept
+{
+    return {.flags = static_cast<std::uint8_t>((part.first ? SP_RECORD_FIRST : 0) |
+                                               (part.last ? SP_RECORD_LAST : 0)),
+            .code = SP_CODE_NONE,
+            .payload = part.payload,
+            .message = p.messages_begun - (part.first ? 0 : 1),
+            .at = part.at};
+}
+
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::begin_sharing(pipe_id id, pipe &p, instant now)
 {
@@ -55,13 +66,7 @@ bool engine<Transport, Streams>::take_shared(pipe_id id, const auto &part, insta
         p->sated = true;
         return false;
     }
-    const link::record r{.flags = static_cast<std::uint8_t>((part.first ? SP_RECORD_FIRST : 0) |
-                                                            (part.last ? SP_RECORD_LAST : 0)),
-                         .code = 0,
-                         .payload = part.payload,
-                         .message = p->messages_begun - (part.first ? 0 : 1),
-                         .at = part.at};
-    switch (take_record(id, *p, *sockets_.find(p->socket), r, now)) {
+    switch (take_record(id, *p, *sockets_.find(p->socket), record_of(*p, part), now)) {
     case taking::done:
         delivered_ = true;
         return true;
@@ -130,20 +135,14 @@ void engine<Transport, Streams>::drain_shared(socket *s, pipe_id id, pipe &p, in
             count(*s, s->closing ? stat::socket_closed : stat::socket_memory, 1, id);
         };
         const auto deliver = [&](std::uint32_t, const auto &part) {
-            const link::record r{.flags =
-                                     static_cast<std::uint8_t>((part.first ? SP_RECORD_FIRST : 0) |
-                                                               (part.last ? SP_RECORD_LAST : 0)),
-                                 .code = 0,
-                                 .payload = part.payload,
-                                 .message = p.messages_begun - (part.first ? 0 : 1),
-                                 .at = part.at};
-            if (s->closing)
+            if (s->closing) {
                 drop(part);
-            else if (const auto what = take_record(id, p, *s, r, now); what == taking::not_now)
+                return true;
+            }
+            const auto what = take_record(id, p, *s, record_of(p, part), now);
+            if (what == taking::not_now)
                 drop(part);
-            else
-                return what == taking::done;
-            return true;
+            return what != taking::ended;
         };
         while (transports_[p.transport]->records_of(p.route, deliver) > 0)
             ;

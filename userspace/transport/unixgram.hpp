@@ -140,7 +140,7 @@ public:
     {
         auto &r = routes_[static_cast<std::uint32_t>(id)];
         const auto to = r.shared->put(head, body, from);
-        if (to == from)
+        if (to < head.size() + body.size())
             stats_->add(stat::ring_full);
         stir(r);
         return to;
