@@ -4,6 +4,9 @@
 # modes); V=1 shows the commands. What is compiled is found by wildcard, so a new file needs no line here.
 
 MAKEFLAGS += --no-builtin-rules
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
