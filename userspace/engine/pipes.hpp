@@ -173,8 +173,7 @@ void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
         if (p.confirmed_now() != p.confirmed) {
             auto &s = *sockets_.find(p.socket);
             tell_confirmed(s, id, p);
-            if (!out_.empty())
-                settle(s, now);
+            settle(s, now); // it may have frames to give back
         }
         tell_ready(id, p, now);
     }
