@@ -4,6 +4,7 @@
 # modes); V=1 shows the commands. What is compiled is found by wildcard, so a new file needs no line here.
 
 MAKEFLAGS += --no-builtin-rules
+# As many jobs as there are CPUs, unless it is called with -j.
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j$(shell nproc)
 endif

@@ -6,6 +6,7 @@
 #include "tests/support/local.hpp"
 #include "userspace/link/connection.hpp"
 #include "userspace/link/packet.hpp"
+#include "userspace/link/stranger.hpp"
 #include "userspace/ring/record.hpp"
 #include "userspace/transport/segment.hpp"
 #include "userspace/transport/unix_path.hpp"
@@ -19,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <vector>
 
 namespace {
@@ -66,6 +68,26 @@ struct half {
     {
         return *reinterpret_cast<std::uint64_t *>(at + offset);
     }
+};
+
+// Descriptors beside a datagram.
+class gift_control {
+public:
+    void put(msghdr &message, const std::vector<int> &beside)
+    {
+        if (beside.empty())
+            return;
+        message.msg_control = room_.data();
+        message.msg_controllen = CMSG_SPACE(beside.size() * sizeof(int));
+        auto *head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(beside.size() * sizeof(int));
+        std::memcpy(CMSG_DATA(head), beside.data(), beside.size() * sizeof(int));
+    }
+
+private:
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(64 * sizeof(int))> room_{};
 };
 
 class wild {
@@ -123,19 +145,11 @@ public:
     bool send(std::span<const std::byte> bytes, const std::vector<int> &beside = {}) const
     {
         iovec piece{const_cast<std::byte *>(bytes.data()), bytes.size()};
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(64 * sizeof(int))> control{};
         msghdr message{};
         message.msg_iov = &piece;
         message.msg_iovlen = 1;
-        if (!beside.empty()) {
-            message.msg_control = control.data();
-            message.msg_controllen = CMSG_SPACE(beside.size() * sizeof(int));
-            auto *head = CMSG_FIRSTHDR(&message);
-            head->cmsg_level = SOL_SOCKET;
-            head->cmsg_type = SCM_RIGHTS;
-            head->cmsg_len = CMSG_LEN(beside.size() * sizeof(int));
-            std::memcpy(CMSG_DATA(head), beside.data(), beside.size() * sizeof(int));
-        }
+        gift_control control;
+        control.put(message, beside);
         return ::sendmsg(fd_.get(), &message, MSG_DONTWAIT) >= 0;
     }
 
@@ -396,6 +410,106 @@ TEST_F(wild_neighbour, whose_gift_is_no_segment_is_served_by_datagrams)
     ASSERT_EQ(::pipe(ends.data()), 0);
     const descriptor in(ends[0]), out(ends[1]);
     expect_datagrams({out.get(), in.get()});
+}
+
+// A listener that answers as it should, but for what it hands over with its ACCEPT.
+class wild_listener {
+public:
+    explicit wild_listener(const std::string &path)
+        : fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0))
+    {
+        const auto name = sp::transport::path_name(path);
+        if (::bind(fd_.get(), name->get(), name->length) != 0)
+            throw std::runtime_error("cannot listen");
+    }
+    // Answers what comes until a dialer has opened without memory.
+    void serve(const std::vector<int> &beside)
+    {
+        while (!link_ || link_->state() != sp::link::phase::open) {
+            std::vector<std::byte> packet(65536);
+            sockaddr_un from{};
+            iovec piece{packet.data(), packet.size()};
+            msghdr message{};
+            message.msg_name = &from;
+            message.msg_namelen = sizeof from;
+            message.msg_iov = &piece;
+            message.msg_iovlen = 1;
+            const auto n = ::recvmsg(fd_.get(), &message, 0); // descriptors are cut off
+            if (n < static_cast<ssize_t>(sizeof(sp_header)))
+                continue;
+            packet.resize(static_cast<std::size_t>(n));
+            offered_ = (message.msg_flags & MSG_CTRUNC) != 0;
+            answer(packet, from, message.msg_namelen, beside);
+        }
+    }
+    [[nodiscard]] int accepted_with_memory() const { return with_memory_; }
+
+private:
+    void answer(std::span<const std::byte> packet, const sockaddr_un &to, socklen_t length,
+                const std::vector<int> &beside)
+    {
+        const auto now = sp::engine_clock::now();
+        const auto type = sp::link::read<sp_header>(packet).type;
+        if (type == SP_PROBE) {
+            const auto cookie = sp::link::make_cookie(sp::link::read<sp_probe>(packet),
+                                                      static_cast<std::uint16_t>(packet.size()), 1,
+                                                      sp::link::cookie{});
+            send(std::as_bytes(std::span(&cookie, 1)), to, length, {});
+        } else if (type == SP_INIT) {
+            sp::link::connection_config c;
+            c.local_id = ++ids_ << 16 | 1;
+            c.instance = 77;
+            c.protocol = 0x31;
+            c.peer_protocol = 0x30;
+            c.packet_max = 65532;
+            c.message_max = 1 << 20;
+            link_ = sp::link::connection::accept(c, sp::link::read<sp_init>(packet), now);
+            std::vector<std::byte> accept(link_->transmit_size());
+            accept.resize(link_->transmit(accept, now));
+            with_memory_ += offered_;
+            send(accept, to, length, offered_ ? beside : std::vector<int>{});
+        } else if (link_) {
+            (void)link_->on_packet(packet, now);
+        }
+    }
+    void send(std::span<const std::byte> bytes, const sockaddr_un &to, socklen_t length,
+              const std::vector<int> &beside) const
+    {
+        iovec piece{const_cast<std::byte *>(bytes.data()), bytes.size()};
+        msghdr message{};
+        message.msg_name = const_cast<sockaddr_un *>(&to);
+        message.msg_namelen = length;
+        message.msg_iov = &piece;
+        message.msg_iovlen = 1;
+        gift_control control;
+        control.put(message, beside);
+        ASSERT_GE(::sendmsg(fd_.get(), &message, 0), 0);
+    }
+
+    descriptor fd_;
+    std::optional<sp::link::connection> link_;
+    std::uint64_t ids_ = 1;
+    bool offered_ = false;
+    int with_memory_ = 0;
+};
+
+class wild_listening : public on_one_host {};
+
+// It believes that there are rings, and the dialer cannot read them: no message may go either way.
+TEST_F(wild_listening, whose_gift_is_no_segment_gets_a_new_dial_that_offers_none)
+{
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const descriptor in(ends[0]), out(ends[1]);
+    wild_listener listener(file("socket"));
+    std::jthread serving([&] { listener.serve({in.get(), out.get()}); });
+    auto req = must(sp::req::open(at()));
+    (void)must(req.dial(url())); // keeps trying; one that waits is told of the first attempt
+    must(req.wait_peers(1, patience));
+    serving.join();
+    EXPECT_EQ(listener.accepted_with_memory(), 1);
+    EXPECT_EQ(count(stat::ring_bad_segment), 1u);
+    EXPECT_EQ(count(stat::pipe_opened), 1u) << "the first one opened too";
 }
 
 TEST_F(wild_neighbour, that_sends_many_descriptors_leaves_none_here)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/node.hpp"
 
-#include "sp/abi/segment.h"
+#include "userspace/transport/segment.hpp"
 
-#include <bit>
 #include <csignal>
 #include <cstdlib>
 #include <pthread.h>
@@ -56,8 +55,7 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
 {
     if (sodium_init() < 0)
         return std::unexpected(error::numbered(9001, "libsodium cannot be used"));
-    if (const auto n = options.ring_bytes;
-        n != 0 && (!std::has_single_bit(n) || n < SP_SEGMENT_RING_MIN || n > SP_SEGMENT_RING_MAX))
+    if (options.ring_bytes != 0 && !transport::own_segment::takes(options.ring_bytes))
         return std::unexpected(
             error::numbered(2008, "ring_bytes is 0, or a power of two from 4 KiB to 16 MiB"));
     watch_forks();

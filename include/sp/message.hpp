@@ -67,7 +67,7 @@ public:
     [[nodiscard]] std::string_view transport() const noexcept
     {
         return transport_;
-    } // ip/xdp, ip/kernel, unixgram
+    } // ip/xdp, ip/kernel, unixgram, unixgram/datagram, ...
 
 private:
     friend struct detail::access;

@@ -26,7 +26,7 @@ enum class endpoint_id : std::uint32_t {};
 
 struct pipe_info {
     pipe_id pipe{};
-    std::string transport;    // ip/xdp, ip/kernel, unixgram, ipc, abstract, tcp
+    std::string transport;    // ip/xdp, ip/kernel, unixgram, unixgram/datagram, ipc, abstract, tcp
     std::string peer;         // 198.18.0.2:49311, or the name of a unix socket
     std::uint16_t protocol{}; // the peer's SP protocol number
     std::uint64_t instance{}; // its boot epoch: another number is another start; 0: not known

@@ -364,7 +364,8 @@ void engine<Transport, Streams>::pause(endpoint_id id, endpoint &e, instant now)
     schedule(id, e);
 }
 
-// The system says that a peer is gone. Believed while dialing; later only if it cannot be wrong.
+// The system says that a peer is gone, or a transport that it breaks the rules. Believed until it
+// has answered; later only if it cannot be wrong.
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::on_failure(std::size_t transport, const sp_address &peer, errc why,
                                             instant now)
@@ -372,10 +373,10 @@ void engine<Transport, Streams>::on_failure(std::size_t transport, const sp_addr
     const bool certain = transports_[transport]->certain();
     pipes_.each([&](pipe_id id, pipe &p) {
         if (p.bytes || p.transport != transport || !same(p.address, peer) ||
-            (p.attached ? !certain : p.link->answered()))
+            (!certain && (p.attached || p.link->answered())))
             return;
         p.hint = why;
-        p.why = stat::pipe_peer_closed;
+        p.why = why == errc::protocol_error ? stat::pipe_bad_frame : stat::pipe_peer_closed;
         p.close(p.attached ? SP_REASON_DEAD : SP_REASON_NONE);
         touch(id, p);
     });

@@ -215,7 +215,7 @@ private:
     void take_back(socket &s, pipe_id id, pipe &p);
     void retry_blocked(instant now);
     void on_consumed(pipe &p, instant now);
-    void tell_confirmed(socket &s, pipe_id id, pipe &p);
+    bool tell_confirmed(socket &s, pipe_id id, pipe &p);
     void tell_ready(pipe_id id, pipe &p, instant now);
     void schedule(pipe_id id, pipe &p);
 

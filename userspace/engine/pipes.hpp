@@ -172,8 +172,8 @@ void engine<Transport, Streams>::after_input(pipe_id id, pipe &p, instant now)
     if (p.attached) {
         if (p.confirmed_now() != p.confirmed) {
             auto &s = *sockets_.find(p.socket);
-            tell_confirmed(s, id, p);
-            settle(s, now); // it may have frames to give back
+            if (tell_confirmed(s, id, p))
+                settle(s, now); // it may have frames to give back
         }
         tell_ready(id, p, now);
     }
@@ -240,18 +240,23 @@ void engine<Transport, Streams>::end_older_incarnations(pipe_id id, const pipe &
     });
 }
 
-// Messages that its pattern sent have come to the peer's side; the caller carries out what it says.
+// Messages that its pattern sent have come to the peer's side. True: it was told, and must be
+// settled.
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::tell_confirmed(socket &s, pipe_id id, pipe &p)
+bool engine<Transport, Streams>::tell_confirmed(socket &s, pipe_id id, pipe &p)
 {
     const auto more = p.confirmed_now() - p.confirmed;
+    bool told = false;
     if (more == 0)
-        return;
+        return told;
     p.confirmed += more;
     visit(s, [&](auto &machine) {
-        if constexpr (requires { machine.on_confirmed(id, more, out_); })
+        if constexpr (requires { machine.on_confirmed(id, more, out_); }) {
             machine.on_confirmed(id, more, out_);
+            told = true;
+        }
     });
+    return told;
 }
 
 template <transport Transport, stream_transport Streams>
@@ -575,7 +580,7 @@ void engine<Transport, Streams>::settle(socket &s, instant now)
             if (!p)
                 continue;
             if (p->shared)
-                tell_confirmed(s, id, *p);
+                (void)tell_confirmed(s, id, *p); // this is the settling
             if (p->ready || !p->has_room())
                 continue;
             p->ready = true;

@@ -3,7 +3,6 @@
 
 #include "userspace/ring/record_ring.hpp"
 
-#include <bit>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -24,12 +23,6 @@ constexpr std::uint64_t block_bytes = 512; // of st_blocks
 static_assert(SP_SEGMENT_RING_MIN >= ring::ring_bytes_min);
 static_assert(SP_SEGMENT_RING_MAX <= ring::ring_bytes_max);
 static_assert(SP_SEGMENT_ASLEEP - SP_SEGMENT_PROGRESS == ring::line_distance);
-
-[[nodiscard]] bool sound(std::uint64_t ring_bytes) noexcept
-{
-    return std::has_single_bit(ring_bytes) && ring_bytes >= SP_SEGMENT_RING_MIN &&
-           ring_bytes <= SP_SEGMENT_RING_MAX;
-}
 
 [[nodiscard]] descriptor make_memfd() noexcept
 {
@@ -71,7 +64,7 @@ mapping::~mapping()
 
 std::optional<own_segment> own_segment::make(std::size_t ring_bytes) noexcept
 {
-    SP_INVARIANT(sound(ring_bytes));
+    SP_INVARIANT(takes(ring_bytes));
     const auto size = static_cast<off_t>(SP_SEGMENT_RING + ring_bytes);
     auto fd = make_memfd();
     // The pages are the owner's from the start: a fault of the reader would be charged to it.
@@ -97,7 +90,7 @@ std::optional<peer_segment> peer_segment::map(const descriptor &fd) noexcept
     struct stat file{};
     if (::fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode) ||
         file.st_size <= SP_SEGMENT_RING ||
-        !sound(static_cast<std::uint64_t>(file.st_size) - SP_SEGMENT_RING) ||
+        !own_segment::takes(static_cast<std::uint64_t>(file.st_size) - SP_SEGMENT_RING) ||
         static_cast<std::uint64_t>(file.st_blocks) * block_bytes <
             static_cast<std::uint64_t>(file.st_size))
         return std::nullopt;

@@ -9,6 +9,7 @@
 #include "sp/abi/segment.h"
 #include "userspace/transport/descriptor.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -43,8 +44,13 @@ private:
 // This side's half.
 class own_segment {
 public:
-    // With a ring of so many bytes: a power of two between SP_SEGMENT_RING_MIN and _MAX. Nothing:
-    // the system has no memory, no descriptor or no seals to give.
+    // Can a ring have so many bytes? A power of two between SP_SEGMENT_RING_MIN and _MAX.
+    [[nodiscard]] static constexpr bool takes(std::uint64_t ring_bytes) noexcept
+    {
+        return std::has_single_bit(ring_bytes) && ring_bytes >= SP_SEGMENT_RING_MIN &&
+               ring_bytes <= SP_SEGMENT_RING_MAX;
+    }
+    // Nothing: the system has no memory, no descriptor or no seals to give.
     [[nodiscard]] static std::optional<own_segment> make(std::size_t ring_bytes) noexcept;
 
     [[nodiscard]] std::span<std::byte> ring() const noexcept

@@ -92,7 +92,7 @@ void shared_peer::consumed() noexcept
         return;
     // Release: pairs with allowed(). What was taken is out of our hands.
     hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_LIMIT), ++granted_);
-    put_ = true;
+    freed_ = true;
 }
 
 // ---- out ----
@@ -154,11 +154,11 @@ bool shared_peer::ended() const noexcept
 
 bool shared_peer::settle() noexcept
 {
-    const bool read = told_ != in_->told();
+    const bool freed = std::exchange(freed_, false) || told_ != in_->told();
     told_ = in_->told();
     const bool wake = ring::must_wake(theirs_->word(SP_SEGMENT_ASLEEP));
-    const bool room = (read || put_) && hardware::load<std::memory_order_relaxed>(
-                                            theirs_->word(SP_SEGMENT_WAITING)) != 0;
+    const bool room =
+        freed && hardware::load<std::memory_order_relaxed>(theirs_->word(SP_SEGMENT_WAITING)) != 0;
     const bool came = std::exchange(put_, false);
     return (came && wake) || room;
 }

@@ -104,7 +104,10 @@ public:
     // ---- sleep and bells
     // Something was put, read or allowed since the last call for which the peer may have to be
     // woken.
-    [[nodiscard]] bool stirred() const noexcept { return begun_ && (put_ || told_ != in_->told()); }
+    [[nodiscard]] bool stirred() const noexcept
+    {
+        return begun_ && (put_ || freed_ || told_ != in_->told());
+    }
     // True: it sleeps, and must be woken.
     [[nodiscard]] bool settle() noexcept;
     [[nodiscard]] bool has_bell() const noexcept { return static_cast<bool>(their_bell_); }
@@ -144,6 +147,7 @@ private:
     std::uint32_t cookie_ = 0;
     bool begun_ = false;
     bool put_ = false;    // records since settle()
+    bool freed_ = false;  // the peer was allowed more since then
     bool full_ = false;   // the latest message did not fit
     bool barred_ = false; // the peer allowed no more
     bool paused_ = false; // what came next was not taken

@@ -12,7 +12,6 @@ namespace sp::transport {
 namespace {
 
 constexpr std::size_t failures_max = 64;
-constexpr std::size_t bell_bytes = 1; // a datagram that says nothing but: wake up
 // The kernel's own names (autobind): a zero byte and five hexadecimal digits.
 constexpr std::size_t autobind_bytes = 5;
 
@@ -133,7 +132,7 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
         return {};
     }
     const std::span<const std::byte> packet(room_.get() + i * packet_bytes_max, length_[i]);
-    if (shares_ && packet.size() == bell_bytes)
+    if (shares_ && packet.size() == bell.size())
         return {}; // it has woken us
     if (sp_check_packet(packet.data(), packet.data() + packet.size(),
                         static_cast<__u32>(packet.size())) != SP_SHAPE_SP) {
@@ -144,7 +143,8 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
     const auto type = packet[offsetof(sp_header, type)];
     if (!listens_ && type == std::byte{SP_ACCEPT}) {
         listener_ = credentials_of(i); // nobody else can write to a socket that is connected
-        meet_listener(i, packet);
+        if (!meet_listener(i, packet))
+            return {};
     }
     if (gifts_[i][0] && type != std::byte{listens_ ? SP_INIT : SP_ACCEPT})
         stats_->add(stat::unixgram_descriptors);

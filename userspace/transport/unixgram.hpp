@@ -199,6 +199,9 @@ private:
     // What comes beside a packet: a segment and a bell.
     using gifts = std::array<descriptor, 2>;
 
+    // A datagram that says nothing but: wake up.
+    static constexpr std::array bell{std::byte{0}};
+
     // Room for the credentials and, where memory is shared, two descriptors. What else somebody
     // sends does not fit and is never installed here.
     static constexpr std::size_t credentials_space = CMSG_SPACE(sizeof(ucred));
@@ -224,7 +227,7 @@ private:
     void open_gifts(std::size_t i) noexcept;
     [[nodiscard]] bool offer(route &r) noexcept;
     void meet_dialer(route &r) noexcept;
-    void meet_listener(std::size_t i, std::span<const std::byte> packet) noexcept;
+    [[nodiscard]] bool meet_listener(std::size_t i, std::span<const std::byte> packet) noexcept;
     [[nodiscard]] bool meet(route &r, std::size_t i,
                             const std::optional<credentials> &who) noexcept;
     [[nodiscard]] bool gives(const route &r, std::span<const std::byte> packet) const noexcept;

@@ -18,9 +18,6 @@
 namespace sp::transport {
 namespace {
 
-// A datagram that says nothing but: wake up.
-constexpr std::array bell{std::byte{0}};
-
 // Of a process that the kernel vouched for. It may have ended meanwhile and its number be
 // another's: then its silence tells, as without this.
 descriptor life_of(const std::optional<credentials> &who) noexcept
@@ -117,24 +114,27 @@ void unixgram::meet_dialer(route &r) noexcept
 }
 
 // The ACCEPT of a connection to which we offered memory. Without the listener's half there are
-// datagrams; with one that is none, nothing can be agreed on.
-void unixgram::meet_listener(std::size_t i, std::span<const std::byte> packet) noexcept
+// datagrams. With one that is none, or that found no descriptor here, the listener would use rings
+// that we cannot read: false, the connection must not open; the next one does not offer any.
+bool unixgram::meet_listener(std::size_t i, std::span<const std::byte> packet) noexcept
 {
     std::uint64_t to;
     std::memcpy(&to, packet.data() + offsetof(sp_header, dcid), sizeof to);
     const auto found = std::ranges::find_if(
         routes_, [&](const route &r) { return r.open && r.shared && r.offered == to; });
     if (found == routes_.end() || found->shared->met())
-        return;
-    if (!gifts_[i][0]) {
-        found->shared.reset();
-        return;
-    }
-    if (meet(*found, i, listener_))
-        return;
+        return true;
+    const bool given = static_cast<bool>(gifts_[i][0]), cut = (flags_[i] & MSG_CTRUNC) != 0;
+    if (given && meet(*found, i, listener_))
+        return true;
     found->shared.reset();
-    shares_ = false; // the next attempt does not offer any
-    fail(found->peer, errc::protocol_error);
+    if (!given && !cut)
+        return true;
+    if (cut)
+        stats_->add(stat::ring_no_segment);
+    shares_ = false;
+    fail(found->peer, cut ? errc::limit_reached : errc::protocol_error);
+    return false;
 }
 
 void unixgram::allow(route_id id, std::uint32_t credit) noexcept
@@ -233,13 +233,9 @@ void unixgram::ring_bells() noexcept
 
 void unixgram::arm() noexcept
 {
-    if (begun_.empty()) {
-        armed_ = true;
-        return;
-    }
+    armed_ = true;
     for (const auto i : begun_)
         routes_[i].shared->arm();
-    armed_ = true;
     ring::hardware::fence<std::memory_order_seq_cst>(); // pairs with must_wake()
     if (std::ranges::any_of(begun_, [&](auto i) { return routes_[i].shared->worth_waking(); }))
         share_.sleeper->wake();
