@@ -670,6 +670,33 @@ TEST_F(engines, a_large_message_that_comes_to_a_halt_gives_its_memory_back)
     end(b, rep);
 }
 
+TEST_F(engines, a_stop_of_its_own_ends_no_message_that_was_on_its_way)
+{
+    auto &a = add(1);
+    auto &b = add(2);
+    const auto req = a.req({}, {.peer_timeout = 1h}), rep = b.rep();
+    a.dial(req, 2, now);
+    settle();
+    int data = 0;
+    net.fate = [&](const sp_address &, const sp_address &to, std::span<std::byte> bytes) {
+        const auto header = link::read<sp_header>(bytes);
+        return to.bytes[3] == 2 && header.type == SP_DATA && ++data > 10 ? 0 : 1;
+    };
+    const auto asked = ask(a, req, std::string(500'000, 'x'));
+    settle();
+    now += 10s; // SIGSTOP, a debugger, a virtual machine that is moved
+    b.engine.poll(now, core::sweep::full);
+    settle();
+    net.fate = {};
+    pass(2s);
+    EXPECT_EQ(b.engine.stats()[sp::stat::pipe_stalled], 0u);
+    EXPECT_EQ(echo(b, rep), 1);
+    pass(1s);
+    EXPECT_TRUE(answer(a, req, asked) == std::string(500'000, 'x'));
+    end(a, req);
+    end(b, rep);
+}
+
 TEST_F(engines, an_opening_that_is_played_again_makes_no_pipe)
 {
     auto &a = add(1);

@@ -424,8 +424,10 @@ void engine<Transport, Streams>::schedule(socket &s)
 // ---- the turn ----
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::on_link_deadline(pipe &p, instant now)
+void engine<Transport, Streams>::on_link_deadline(pipe &p, std::chrono::nanoseconds late, instant now)
 {
+    if (late > link::own_pause)
+        p.part_at = std::min(p.part_at + late, now);
     if (p.assembling && !p.held && !p.shared && now >= p.part_at + pipe::part_patience) {
         p.why = stat::pipe_stalled;
         return p.link->close(SP_REASON_STALLED_MESSAGE);
@@ -452,7 +454,7 @@ void engine<Transport, Streams>::run_timers(instant now)
             if (p->bytes)
                 p->bytes->talk.on_deadline(now);
             else
-                on_link_deadline(*p, now);
+                on_link_deadline(*p, now - t->at, now);
             touch(id, *p);
             settle_touched(now);
         } else if (t->kind == timer_kind::endpoint) {

@@ -278,7 +278,7 @@ private:
     void schedule(endpoint_id id, endpoint &e);
     [[nodiscard]] static dial_failure failure_of(const pipe &p);
     [[nodiscard]] static dial_failure stream_failure_of(const pipe &p);
-    void on_link_deadline(pipe &p, instant now);
+    void on_link_deadline(pipe &p, std::chrono::nanoseconds late, instant now);
     void run_timers(instant now);
     void schedule(socket &s);
 

@@ -190,7 +190,8 @@ struct pipe {
     std::vector<charge> charges{};
     std::uint32_t charged = 0; // their sum, and what is being assembled
 
-    // A message that was begun and does not go on although there is room for it.
+    // A message that was begun and does not go on although there is room for it, and although
+    // this side listened: a timer that came late tells how long it did not.
     static constexpr auto part_patience = std::chrono::seconds(5);
 };
 

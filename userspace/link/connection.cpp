@@ -43,9 +43,6 @@ constexpr auto confirm_patience = 3s;
 constexpr auto reset_patience = 20ms;
 constexpr std::uint64_t reset_recent = 1024;
 
-// Our own loop was late by more than this: the peer's silence is not its fault.
-constexpr auto stall = 10ms;
-
 } // namespace
 
 connection::connection(const connection_config &config) noexcept
@@ -360,7 +357,7 @@ void connection::on_deadline(instant now) noexcept
         return;
     }
     // Our own pause: give the peer the time in which we did not listen.
-    if (const auto late = now - std::min(ask_at_, silence_at_); late > stall) {
+    if (const auto late = now - std::min(ask_at_, silence_at_); late > own_pause) {
         ask_at_ += late;
         silence_at_ += late;
     }

@@ -36,6 +36,9 @@
 
 namespace sp::link {
 
+// Our own loop was late by more than this: the peer's silence is not its fault.
+constexpr auto own_pause = std::chrono::milliseconds(10);
+
 enum class phase : std::uint8_t { probing, opening, accepted, open, closed };
 
 // What both ends say of themselves, and the limits of this end.
