@@ -424,7 +424,8 @@ void engine<Transport, Streams>::schedule(socket &s)
 // ---- the turn ----
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::on_link_deadline(pipe &p, std::chrono::nanoseconds late, instant now)
+void engine<Transport, Streams>::on_link_deadline(pipe &p, std::chrono::nanoseconds late,
+                                                  instant now)
 {
     if (late > link::own_pause)
         p.part_at = std::min(p.part_at + late, now);
