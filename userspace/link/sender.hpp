@@ -67,8 +67,6 @@ public:
     void on_sent(const shipment &what, instant now) noexcept;
     // An ACK that wants an answer went out.
     void on_asked(instant now) noexcept;
-    // What is open need not wait for company: the driver is about to sleep.
-    void push() noexcept { pushed_ = true; }
 
     // ---- what comes back
     // False: the peer confirms what was never sent.
@@ -91,9 +89,7 @@ public:
     [[nodiscard]] std::uint32_t confirmed() const noexcept { return confirmed_; } // messages
     [[nodiscard]] std::uint32_t unconfirmed() const noexcept { return messages_ - confirmed_; }
     [[nodiscard]] bool idle() const noexcept { return oldest_ == next_; } // nothing is unconfirmed
-    [[nodiscard]] bool out_of_credit() const noexcept { return next_ == limit_; }
     [[nodiscard]] const round_trip &rtt() const noexcept { return rtt_; }
-    [[nodiscard]] const congestion &path() const noexcept { return congestion_; }
     [[nodiscard]] sender_counts take_counts() noexcept;
 
     // Gives back memory that is not needed now.
