@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 #include <utility>
 
 namespace sp::sim {
@@ -503,13 +504,19 @@ private:
         }
         id_ = *engine().open<bus_machine>(role::bus, shaping(), o);
     }
-    void forget() override { latest_.clear(); }
+    void forget() override
+    {
+        latest_.clear();
+        told_on_these_pipes_.clear();
+    }
     bool speak() override
     {
         const auto m = compose(draw_size());
         if (!m.frame)
             return true;
         ++said_;
+        notice_new_pipes();
+        told_on_these_pipes_.insert(m.number);
         world_.rules.send_never_blocks(
             may_block_ || machine<bus_machine>().send_ready(m.frame->size),
             [&] { return name() + " is held up although it drops what is too much"; });
@@ -534,7 +541,10 @@ private:
         if (complete)
             world_.rules.gaps_counted(true, [] { return std::string(); }); // or exact would say so
         auto &e = world_.book[number];
-        world_.rules.no_loopback(e.sender != socket_, [&] {
+        // A relay knows whence a message came by its pipe: on a later pipe it is somebody else.
+        notice_new_pipes();
+        const bool from_before = !direct() && !told_on_these_pipes_.contains(number);
+        world_.rules.no_loopback(e.sender != socket_ || from_before, [&] {
             return name() + " hears itself: message " + std::to_string(number);
         });
         world_.rules.once_per_peer(
@@ -550,7 +560,15 @@ private:
     }
 
     bool may_block_ = false;
+    void notice_new_pipes()
+    {
+        if (const auto all = state().books[stat::pipe_opened]; std::exchange(pipes_, all) != all)
+            told_on_these_pipes_.clear();
+    }
+
     std::unordered_map<std::uint32_t, std::uint32_t> latest_; // by sender
+    std::unordered_set<std::uint32_t> told_on_these_pipes_;
+    std::uint64_t pipes_ = 0;
 };
 
 } // namespace

@@ -39,8 +39,8 @@ world::world(const config &c, choices &from, instant start)
       net_(std::size_t{c.hosts} * c.hosts, from, streams::links), hosts_(c.hosts),
       mtu_(c.packet_max)
 {
-    const bool cuts =
-        c.befalls.interval.count() > 0 && c.befalls.partition > 0; // all is lost, often
+    const bool cuts = c.befalls.interval.count() > 0 && // all is lost, often, or comes seconds late
+                      (c.befalls.partition > 0 || c.befalls.clog > 0);
     if (cuts || c.net.queue > 0 || c.net.bandwidth > 0 || c.net.to_bad > 0 ||
         c.net.loss > certain * 3 / 10)
         wire.resends_every = 64ms;
