@@ -87,6 +87,15 @@ protected:
         now = end;
         settle();
     }
+    // Who sends to host 2 stays alive and says no more of its message after its beginning.
+    void halt_data_to_2()
+    {
+        net.fate = [data = 0](const sp_address &, const sp_address &to,
+                              std::span<std::byte> bytes) mutable {
+            const auto header = link::read<sp_header>(bytes);
+            return to.bytes[3] == 2 && header.type == SP_DATA && ++data > 10 ? 0 : 1;
+        };
+    }
     host &add(std::uint8_t number, std::uint8_t start = 0)
     {
         hosts[number] = std::make_unique<host>(net, number, now, start);
@@ -651,12 +660,7 @@ TEST_F(engines, a_large_message_that_comes_to_a_halt_gives_its_memory_back)
     const auto req = a.req(), rep = b.rep();
     a.dial(req, 2, now);
     settle();
-    // The peer stays alive and says nothing more of its message: what carries data is lost.
-    int data = 0;
-    net.fate = [&](const sp_address &, const sp_address &to, std::span<std::byte> bytes) {
-        const auto header = link::read<sp_header>(bytes);
-        return to.bytes[3] == 2 && header.type == SP_DATA && ++data > 10 ? 0 : 1;
-    };
+    halt_data_to_2();
     (void)ask(a, req, std::string(500'000, 'x'));
     pass(4900ms);
     EXPECT_EQ(b.engine.find(rep)->peers, 1u);
@@ -677,11 +681,7 @@ TEST_F(engines, a_stop_of_its_own_ends_no_message_that_was_on_its_way)
     const auto req = a.req({}, {.peer_timeout = 1h}), rep = b.rep();
     a.dial(req, 2, now);
     settle();
-    int data = 0;
-    net.fate = [&](const sp_address &, const sp_address &to, std::span<std::byte> bytes) {
-        const auto header = link::read<sp_header>(bytes);
-        return to.bytes[3] == 2 && header.type == SP_DATA && ++data > 10 ? 0 : 1;
-    };
+    halt_data_to_2();
     const auto asked = ask(a, req, std::string(500'000, 'x'));
     settle();
     now += 10s; // SIGSTOP, a debugger, a virtual machine that is moved

@@ -559,13 +559,13 @@ private:
         return true;
     }
 
-    bool may_block_ = false;
     void notice_new_pipes()
     {
         if (const auto all = state().books[stat::pipe_opened]; std::exchange(pipes_, all) != all)
             told_on_these_pipes_.clear();
     }
 
+    bool may_block_ = false;
     std::unordered_map<std::uint32_t, std::uint32_t> latest_; // by sender
     std::unordered_set<std::uint32_t> told_on_these_pipes_;
     std::uint64_t pipes_ = 0;
