@@ -46,20 +46,76 @@ struct opened {
 template <class Machine>
 using item_of = typename opened<Machine>::item;
 
+// Messages of this role may be taken straight from a ring.
+template <class Machine, class... Context>
+inline constexpr bool takes_directly =
+    sizeof...(Context) == 0 &&
+    (protocol::direct_receiver<Machine> || std::same_as<Machine, protocol::rep_machine>);
+
+// What the machine would make of a frame that has just come, if that is all it has to do.
+template <class Machine>
+auto accept_directly(Machine &machine, protocol::pipe_id pipe, core::frame &f)
+{
+    if constexpr (std::same_as<Machine, protocol::rep_machine>) {
+        return machine.direct(pipe, f.id, f.bytes());
+    } else {
+        const auto header = machine.direct(f.bytes());
+        return header ? std::optional(protocol::taken{
+                            .frame = f.id, .pipe = pipe, .header_bytes = *header})
+                      : std::nullopt;
+    }
+}
+
 // The next one, if one waits. With the lock held and the socket open.
 template <class Machine, class... Context>
 std::optional<item_of<Machine>> take(const core_ptr &core, Context... context)
 {
-    if (!core->machine<Machine>().waiting(context...))
-        return std::nullopt;
+    auto &machine = core->machine<Machine>();
+    if (!machine.waiting(context...)) {
+        auto &engine = core->engine();
+        auto &s = *engine.find(core->id());
+        if constexpr (takes_directly<Machine, Context...>)
+        {
+            decltype(machine.take(std::declval<protocol::effects &>())) taken;
+            const auto accept = [&](protocol::pipe_id pipe, core::frame &f) {
+                taken = accept_directly(machine, pipe, f);
+                return taken.has_value();
+            };
+            if (engine.take_now(s, accept)) {
+                core->count(stat::socket_delivered);
+                core->home()->took_one(core->id());
+                return opened<Machine>::make(core, *taken);
+            }
+        }
+        core->home()->take_what_came(s);
+        if (!machine.waiting(context...))
+            return std::nullopt;
+    }
     const auto taken = core->engine().template with<Machine>(
         core->id(), core->home()->latest(),
-        [&](auto &machine, auto &out) { return machine.take(context..., out); });
+        [&](auto &m, auto &out) { return m.take(context..., out); });
     if (!taken)
         return std::nullopt;
     core->count(stat::socket_delivered);
     return opened<Machine>::make(core, *taken);
 }
+
+// What run_until() may look at between two turns: the rings of a socket.
+struct looking_at {
+    explicit looking_at(const socket_core &core, bool takes = false)
+        : engine(core.engine()), id(core.id()), attended(takes ? id : core::socket_id{})
+    {
+    }
+    bool operator()() const noexcept
+    {
+        const auto *s = engine.find(id);
+        return s && engine.came(*s);
+    }
+
+    node::engine_type &engine;
+    core::socket_id id;
+    core::socket_id attended;
+};
 
 struct never_over {
     std::optional<errc> operator()() const noexcept { return std::nullopt; }
@@ -78,7 +134,7 @@ result<item_of<Machine>> receive_held(node::lock &held, const core_ptr &core, co
             return (why = errc::closed).has_value();
         got = take<Machine>(core, context...);
         return got || (why = over());
-    });
+    }, looking_at(*core, takes_directly<Machine, Context...>));
     if (got)
         return std::move(*got);
     return std::unexpected(outcome.value_or(why.value_or(errc::closed)));
@@ -89,8 +145,10 @@ result<item_of<Machine>> receive_until(const core_ptr &core, const wait &how_lon
                                        Context... context)
 {
     auto held = core->home()->claim();
-    if (auto why = core->unusable())
+    if (auto why = core->unusable()) [[unlikely]]
         return std::unexpected(*why);
+    if (auto got = take<Machine>(core, context...)) [[likely]]
+        return std::move(*got);
     return receive_held<Machine>(held, core, how_long, over, context...);
 }
 
@@ -225,6 +283,18 @@ std::optional<error> give(node::lock &held, socket_core &core, core::frame &f, c
     return refused ? std::optional(error(*refused)) : std::nullopt;
 }
 
+// The short way. Null: it has to go the long one.
+template <class Machine>
+core::pipe *send_now(socket_core &core, bytes body)
+{
+    auto &machine = core.machine<Machine>();
+    const auto way = machine.direct(body.size());
+    auto *p = core.put_now(way, body);
+    if (p)
+        machine.went(way.pipe);
+    return p;
+}
+
 template <class Machine, class... Header>
 result<void> send_held(node::lock &held, socket_core &core, bytes body, const wait &how_long,
                        const Header &...header)
@@ -245,6 +315,11 @@ result<void> send(socket_core &core, payload body, const wait &how_long, const H
     auto held = core.home()->claim();
     if (auto why = core.unusable())
         return std::unexpected(*why);
+    if constexpr (sizeof...(Header) == 0 && protocol::direct_sender<Machine>)
+        if (const auto *p = send_now<Machine>(core, body.view())) {
+            core.engine().nudge(*p);
+            return {};
+        }
     return send_held<Machine>(held, core, body.view(), one_end(core.send_wait(how_long)),
                               header...);
 }
@@ -275,7 +350,23 @@ result<std::size_t> send_batch(socket_core &core, std::span<const payload> bodie
     if (auto why = core.unusable())
         return std::unexpected(*why);
     std::size_t n = 0;
-    for (wait patience = one_end(core.send_wait(how_long)); n < bodies.size(); ++n) {
+    if constexpr (protocol::direct_sender<Machine>) {
+        const core::pipe *stirred = nullptr;
+        for (; n < bodies.size(); ++n) {
+            const auto *p = send_now<Machine>(core, bodies[n].view());
+            if (stirred && p != stirred)
+                core.engine().nudge(*stirred);
+            stirred = p;
+            if (!p)
+                break;
+        }
+        if (stirred)
+            core.engine().nudge(*stirred);
+        if (n == bodies.size())
+            return n;
+    }
+    for (wait patience = n > 0 ? wait(std::chrono::seconds(0)) : one_end(core.send_wait(how_long));
+         n < bodies.size(); ++n) {
         const auto sent = send_held<Machine>(held, core, bodies[n].view(), patience);
         if (!sent && n == 0)
             return std::unexpected(sent.error());

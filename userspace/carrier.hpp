@@ -131,15 +131,21 @@ public:
     {
         return std::get_if<transport::unixgram>(&any_)->put(route, head, body, from);
     }
+    using lane_type = transport::shared_peer;
+    [[nodiscard]] lane_type *lane(route_id route) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->lane(route);
+    }
+    void wake(route_id route) noexcept { std::get_if<transport::unixgram>(&any_)->wake(route); }
     [[nodiscard]] std::uint64_t unread(route_id route) const noexcept
     {
         return std::get<transport::unixgram>(any_).unread(route);
     }
-    template <class Use>
-    std::size_t records(Use &&use) noexcept
+    template <class Use, class Skip>
+    std::size_t records(Use &&use, Skip &&skip) noexcept
     {
         auto *t = std::get_if<transport::unixgram>(&any_);
-        return t ? t->records(use) : 0;
+        return t ? t->records(use, skip) : 0;
     }
     template <class Use>
     std::size_t records_of(route_id route, Use &&use) noexcept

@@ -10,7 +10,7 @@ namespace sp::inline v1 {
 // ---- message ----
 
 message::message(message &&other) noexcept
-    : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
+    : node_(other.node_), frame_(std::exchange(other.frame_, nullptr)),
       body_(std::exchange(other.body_, {})), pipe_(other.pipe_), transport_(other.transport_)
 {
 }
@@ -20,7 +20,7 @@ message &message::operator=(message &&other) noexcept
     if (this != &other) {
         if (frame_)
             node_->give_back(static_cast<core::frame *>(frame_));
-        node_ = std::move(other.node_);
+        node_ = other.node_;
         frame_ = std::exchange(other.frame_, nullptr);
         body_ = std::exchange(other.body_, {});
         pipe_ = other.pipe_;
@@ -38,7 +38,7 @@ message::~message()
 // ---- loan ----
 
 loan::loan(loan &&other) noexcept
-    : node_(std::move(other.node_)), frame_(std::exchange(other.frame_, nullptr)),
+    : node_(other.node_), frame_(std::exchange(other.frame_, nullptr)),
       body_(std::exchange(other.body_, {}))
 {
 }
@@ -48,7 +48,7 @@ loan &loan::operator=(loan &&other) noexcept
     if (this != &other) {
         if (frame_)
             node_->give_back(static_cast<core::frame *>(frame_));
-        node_ = std::move(other.node_);
+        node_ = other.node_;
         frame_ = std::exchange(other.frame_, nullptr);
         body_ = std::exchange(other.body_, {});
     }
@@ -177,12 +177,21 @@ result<void> request::reply(payload body, wait how_long) &&
     auto held = home_->home()->claim();
     if (auto why = home_->unusable())
         return std::unexpected(*why);
+    auto &rep = home_->machine<protocol::rep_machine>();
+    const auto ticket = static_cast<protocol::ticket_id>(ticket_);
+    if (const auto *p = home_->put_now(rep.direct(ticket, body.view().size()), body.view())) {
+        home_->engine().nudge(*p);
+        rep.went(ticket);
+        held.unlock();
+        home_.reset();
+        return {};
+    }
     const auto patience = detail::one_end(home_->send_wait(how_long));
     auto f = home_->frame_of(held, body.view(), patience);
     if (!f)
         return std::unexpected(f.error());
-    const auto refused = answer(*home_, held, static_cast<protocol::ticket_id>(ticket_),
-                                static_cast<protocol::pipe_id>(pipe()), **f, patience);
+    const auto refused =
+        answer(*home_, held, ticket, static_cast<protocol::pipe_id>(pipe()), **f, patience);
     held.unlock();
     return over(refused);
 }

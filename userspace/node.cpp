@@ -25,15 +25,6 @@ constexpr auto full_sweep_every = 1ms;
 // A transport holds packets that the system would not take, and only time tells when it will.
 constexpr auto stalled_retry = 200us;
 
-std::atomic<std::uint32_t> fork_generation = 0;
-
-void watch_forks() noexcept
-{
-    static const int registered =
-        ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
-    (void)registered;
-}
-
 sp::core::engine_config config_of(const engine_options &options)
 {
     sp::core::engine_config config;
@@ -58,20 +49,16 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
     if (options.ring_bytes != 0 && !transport::own_segment::takes(options.ring_bytes))
         return std::unexpected(
             error::numbered(2008, "ring_bytes is 0, or a power of two from 4 KiB to 16 MiB"));
-    watch_forks();
+    static const int watching_forks =
+        ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
+    (void)watching_forks;
     auto waiter = transport::waiter::open();
     if (!waiter)
         return std::unexpected(waiter.error());
     auto chosen = options;
     if (const char *word = std::getenv("SP_INSECURE"); word && std::string_view(word) == "1")
         chosen.insecure = true;
-    // A child of fork() leaves the node as it is: its threads, its paths and its peers are the
-    // parent's.
-    const auto end = [](node *n) {
-        if (!n->forked())
-            delete n;
-    };
-    auto made = std::shared_ptr<node>(new node(chosen, std::move(*waiter)), end);
+    auto made = std::shared_ptr<node>(new node(chosen, std::move(*waiter)), retire);
     if (chosen.driver == driver::caller) {
         sigset_t all, before; // signals belong to the application's threads
         ::sigfillset(&all);
@@ -105,6 +92,46 @@ node::node(const engine_options &options, transport::waiter waiter)
 
 node::~node()
 {
+    stop_keeper();
+}
+
+// A child of fork() leaves the node as it is: its threads, its paths and its peers are the
+// parent's.
+void node::retire(node *n) noexcept
+{
+    if (n->forked())
+        return;
+    n->stop_keeper();
+    auto held = n->claim();
+    const auto out = static_cast<std::int64_t>(n->engine_.pool().retire());
+    held.unlock();
+    if (n->still_out_.fetch_add(out, std::memory_order_acq_rel) + out == 0)
+        delete n;
+}
+
+void node::give_back_shared(sp::core::frame &f) noexcept
+{
+    auto held = claim();
+    if (forked())
+        return;
+    const auto what = engine_.pool().give_back_shared(f);
+    held.unlock();
+    if (what != sp::core::frame_pool::giving::done)
+        given_back(what);
+}
+
+void node::given_back(sp::core::frame_pool::giving what) noexcept
+{
+    if (what == sp::core::frame_pool::giving::asked) {
+        const auto held = claim(); // a call waits for memory
+        return changed();
+    }
+    if (still_out_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        delete this;
+}
+
+void node::stop_keeper() noexcept
+{
     if (!keeper_.joinable())
         return;
     {
@@ -116,21 +143,9 @@ node::~node()
     keeper_.join();
 }
 
-void node::take() noexcept
+// Before the lock goes: who sleeps may have to wake.
+void node::tell_others() noexcept
 {
-    if (forked())
-        return;
-    if (mutex_.try_lock())
-        return;
-    wanting_.fetch_add(1, std::memory_order_relaxed);
-    mutex_.lock();
-    wanting_.fetch_sub(1, std::memory_order_relaxed);
-}
-
-void node::let_go() noexcept
-{
-    if (forked())
-        return;
     if (!watches_.empty())
         tell_watches();
     if (leading_)
@@ -138,7 +153,6 @@ void node::let_go() noexcept
             wakes_at_ = at;
             waiter_.wake();
         }
-    mutex_.unlock();
 }
 
 // Who waits in poll(2) has nobody to make the next turn: what its last call left on the pipes, the
@@ -167,12 +181,7 @@ std::chrono::nanoseconds node::patience() const noexcept
     return owing ? keeper_patience_owing : keeper_patience;
 }
 
-bool node::forked() const noexcept
-{
-    return fork_generation_ != fork_generation.load(std::memory_order_relaxed);
-}
-
-std::size_t node::turn(instant now) noexcept
+std::size_t node::turn(instant now, sp::core::socket_id attended) noexcept
 {
     const bool full = look_everywhere_ || now - full_at_ >= full_sweep_every;
     look_everywhere_ = false;
@@ -181,7 +190,8 @@ std::size_t node::turn(instant now) noexcept
         full_at_ = now;
         transports_.tend(now);
     }
-    const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot);
+    const auto work = engine_.poll(now, full ? sp::core::sweep::full : sp::core::sweep::hot,
+                                   attended);
     if (work > 0)
         changed(); // the sleeper too: what made its descriptor readable is in our hands now
     return work;

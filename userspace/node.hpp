@@ -52,7 +52,11 @@ public:
     ~node();
 
     [[nodiscard]] lock claim() noexcept { return lock(gate_); } // from any thread
-    [[nodiscard]] bool forked() const noexcept; // the process that made the node is not this one
+    // The process that made the node is not this one.
+    [[nodiscard]] bool forked() const noexcept
+    {
+        return fork_generation_ != fork_generation.load(std::memory_order_relaxed);
+    }
 
     [[nodiscard]] engine_type &engine() noexcept { return engine_; }
     [[nodiscard]] transports &roads() noexcept { return transports_; }
@@ -60,12 +64,19 @@ public:
 
     // Drives or follows until done() holds: nothing, or why it never did (would_block, timed_out,
     // canceled). done() is called with the lock held, whenever anything may have changed.
-    template <class Done>
-    [[nodiscard]] std::optional<errc> run_until(lock &held, const wait &how_long, Done done);
+    // look() says, at the cost of a few loads, that done() may hold now; it is asked between turns.
+    // look.attended is a socket from whose rings done() takes by itself.
+    struct nowhere {
+        static constexpr sp::core::socket_id attended{};
+        bool operator()() const noexcept { return false; }
+    };
+    template <class Done, class Look = nowhere>
+    [[nodiscard]] std::optional<errc> run_until(lock &held, const wait &how_long, Done done,
+                                                Look look = {});
 
     // One turn now, and everybody who waits looks again. For calls that changed something without
     // waiting.
-    std::size_t turn(instant now) noexcept;
+    std::size_t turn(instant now, sp::core::socket_id attended = {}) noexcept;
     std::size_t turn_everywhere(instant now) noexcept; // with every descriptor looked at
     // For who polls by hand and watches fd(): with what it told taken note of, and ready to tell.
     std::size_t turn_by_hand(instant now) noexcept;
@@ -79,6 +90,19 @@ public:
             std::this_thread::yield();
     }
     void changed() noexcept;
+    // What this socket's peers have put into shared memory, brought to its pattern without a turn.
+    void take_what_came(sp::core::socket &s) noexcept
+    {
+        if (engine_.take_what_came(s, latest_))
+            changed(); // it may be for somebody else
+    }
+    // A message was taken without a turn. Other things want to be done once in a while.
+    void took_one(sp::core::socket_id from) noexcept
+    {
+        static constexpr std::uint32_t messages_per_turn = 64;
+        if (++taken_ % messages_per_turn == 0)
+            turn(engine_clock::now(), from);
+    }
 
     [[nodiscard]] instant latest() const noexcept
     {
@@ -96,16 +120,11 @@ public:
     // From any thread, without the lock.
     void give_back(sp::core::frame *f) noexcept
     {
-        if (f->shared) {
-            const auto held = claim();
-            if (!forked() && engine_.pool().give_back_shared(*f))
-                changed();
-            return;
-        }
-        if (!engine_.pool().give_back(f))
-            return;
-        const auto held = claim(); // a call waits for memory
-        changed();
+        if (f->shared) [[unlikely]]
+            return give_back_shared(*f);
+        const auto what = engine_.pool().give_back(f);
+        if (what != sp::core::frame_pool::giving::done) [[unlikely]]
+            given_back(what);
     }
 
 private:
@@ -126,8 +145,30 @@ private:
 #endif
     }
 
-    void take() noexcept;
-    void let_go() noexcept;
+    // Nobody has a handle to the node any more. What it stands on goes with the last buffer that
+    // the application still has, which may be now.
+    static void retire(node *n) noexcept;
+    void give_back_shared(sp::core::frame &f) noexcept;
+    void given_back(sp::core::frame_pool::giving what) noexcept;
+    void stop_keeper() noexcept;
+
+    void take() noexcept
+    {
+        if (forked() || mutex_.try_lock())
+            return;
+        wanting_.fetch_add(1, std::memory_order_relaxed);
+        mutex_.lock();
+        wanting_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    void let_go() noexcept
+    {
+        if (forked())
+            return;
+        if (leading_ || !watches_.empty())
+            tell_others();
+        mutex_.unlock();
+    }
+    void tell_others() noexcept;
     void tell_watches() noexcept;
     [[nodiscard]] std::chrono::nanoseconds patience() const noexcept;
     void enter(instant now) noexcept;
@@ -136,6 +177,8 @@ private:
     [[nodiscard]] step spin(lock &held, instant now, instant spin_until) noexcept;
     void sleep(lock &held, instant now, instant until) noexcept;
     void keep() noexcept;
+
+    inline static std::atomic<std::uint32_t> fork_generation = 0;
 
     engine_options options_;
     gate gate_{*this};
@@ -153,20 +196,22 @@ private:
     bool keeper_parked_ = false;
     bool stopping_ = false;
     bool look_everywhere_ = true; // the next turn is a full sweep
+    std::uint32_t taken_ = 0; // messages, by took_one()
     int followers_ = 0;
     int callers_ = 0; // threads inside run_until
     instant latest_{};
     instant wakes_at_ = instant::max(); // when the sleeper wakes by itself
     instant full_at_{};                 // the latest full sweep
     instant active_at_{};               // the latest turn of an application's thread
+    std::atomic<std::int64_t> still_out_ = 0; // buffers that are out, once nobody collects them
     std::condition_variable_any follow_, park_;
     std::jthread keeper_;
 };
 
 // ---- templates ----
 
-template <class Done>
-std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
+template <class Done, class Look>
+std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done, Look look)
 {
     if (done())
         return std::nullopt;
@@ -194,9 +239,18 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
     // found nothing.
     static constexpr int looks_per_clock = 8;
     int looks = 0;
+    static constexpr int looks_per_turn = 8;
+    const auto found = [&] { // something that the look is for, before the next turn is due
+        for (int i = 0; i < looks_per_turn && !contended(); ++i) {
+            relax();
+            if (look())
+                return done();
+        }
+        return false;
+    };
     auto spin_until = options_.waiting == waiting::block ? now : now + spin_time;
     for (;;) {
-        const auto work = turn(now);
+        const auto work = turn(now, watches_.empty() ? look.attended : sp::core::socket_id{});
         if (done())
             break;
         if (how_long.stop().stop_requested()) {
@@ -211,7 +265,12 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done)
             watches_.refresh(); // it may be long until we let go of the lock
         if (work == 0 && ++looks % looks_per_clock != 0 && options_.waiting != waiting::block &&
             !contended()) {
-            relax();
+            if constexpr (!std::is_same_v<Look, nowhere>) {
+                if (found())
+                    break;
+            } else {
+                relax();
+            }
             continue;
         }
         if (work > 0 && options_.waiting != waiting::block)

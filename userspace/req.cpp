@@ -50,6 +50,21 @@ std::optional<error> give(socket_core &core, context_id context, core::frame &f,
     return error(*refused);
 }
 
+// The short way; false: it has to go the long one.
+bool give_now(socket_core &core, context_id context, const core::frame &f, bytes body)
+{
+    auto &m = core.machine<req_machine>();
+    const auto way =
+        m.direct(context, body.size(), static_cast<std::uint32_t>(core.engine().random()()));
+    const auto *p = core.put_now(way, body);
+    if (!p)
+        return false;
+    core.engine().nudge(*p);
+    m.went(context, way.pipe, f.id, f.size, engine_clock::now());
+    core.engine().watch_deadline(*core.engine().find(core.id()), m.next_deadline());
+    return true;
+}
+
 void withdraw(socket_core &core, context_id context)
 {
     core.engine().with<req_machine>(core.id(), engine_clock::now(), [&](auto &m, auto &out) {
@@ -61,6 +76,8 @@ void withdraw(socket_core &core, context_id context)
 result<void> send_frame(socket_core &core, lock &held, context_id context, core::frame &f,
                         const wait &how_long)
 {
+    if (give_now(core, context, f, f.bytes()))
+        return {};
     if (auto refused = give(core, context, f, how_long))
         return std::unexpected(*refused);
     auto &node = *core.home();
@@ -92,14 +109,29 @@ result<message> receive(socket_core &core, lock &held, context_id context, const
     if (core.machine<req_machine>().state(context) == request_state::idle)
         return std::unexpected(errc::invalid_state);
     const auto serial = core.machine<req_machine>().serial(context);
-    const auto outcome = node.run_until(held, how_long, [&] {
+    const auto over = [&] {
         if (core.closed())
             return true;
         auto &m = core.machine<req_machine>();
+        auto &s = *core.engine().find(core.id());
+        const auto accept = [&](protocol::pipe_id pipe, core::frame &f) {
+            const auto request = m.direct(pipe, f.id, f.bytes());
+            if (request)
+                core.engine().pool().release(*request);
+            return request.has_value();
+        };
+        if (core.engine().take_now(s, accept)) {
+            node.took_one(core.id());
+            if (m.state(context) != request_state::ready)
+                node.changed(); // it is for somebody else
+        } else {
+            node.take_what_came(s);
+        }
         const auto state = m.state(context);
         return m.serial(context) != serial || state == request_state::ready ||
                state == request_state::failed || state == request_state::idle;
-    });
+    };
+    const auto outcome = node.run_until(held, how_long, over, detail::looking_at(core, true));
     if (core.closed())
         return std::unexpected(errc::closed);
     auto &m = core.machine<req_machine>();
@@ -158,7 +190,12 @@ result<message> ask(socket_core &core, lock &held, context_id context, core::fra
 result<message> ask(socket_core &core, lock &held, context_id context, payload body,
                     const wait &how_long)
 {
+    auto *now = core.frame_now(body.view());
+    if (now && give_now(core, context, *now, body.view()))
+        return receive(core, held, context, core.recv_wait(how_long));
     const auto both = detail::one_end(how_long);
+    if (now)
+        return ask(core, held, context, *now, both);
     auto f = core.frame_of(held, body.view(), core.send_wait(both));
     if (!f)
         return std::unexpected(f.error());

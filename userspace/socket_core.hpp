@@ -12,6 +12,7 @@
 #include "userspace/options.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,8 @@ public:
     [[nodiscard]] wait send_wait(const wait &w) const { return w.or_usual(send_timeout_); }
     [[nodiscard]] wait recv_wait(const wait &w) const { return w.or_usual(recv_timeout_); }
 
+    [[nodiscard]] std::uint32_t message_max() const noexcept { return message_max_; }
+
     // The context that the socket object itself stands for, in roles that have contexts.
     [[nodiscard]] protocol::context_id own_context() const noexcept { return own_context_; }
     void set_own_context(protocol::context_id context) noexcept { own_context_ = context; }
@@ -83,6 +86,21 @@ public:
         return std::get<Machine>(engine().find(id_)->machine);
     }
     void count(stat which) { engine().count(*engine().find(id_), which); }
+    // The short way of a message; null: it has to go the long one.
+    [[nodiscard]] core::pipe *put_now(const protocol::direct_way &way, bytes body)
+    {
+        return way.pipe == protocol::no_pipe || body.size() > message_max_
+                   ? nullptr
+                   : engine().put_now(*engine().find(id_), way, body);
+    }
+    // A frame holding `body` if there is one without waiting.
+    [[nodiscard]] core::frame *frame_now(bytes body) noexcept
+    {
+        auto *f = body.size() <= message_max_ ? engine().pool().allocate(body.size()) : nullptr;
+        if (f && !body.empty())
+            std::memcpy(f->data(), body.data(), body.size());
+        return f;
+    }
     // A frame holding `body`; waits while memory_max is reached.
     [[nodiscard]] result<core::frame *> frame_for(lock &held, std::size_t size,
                                                   const wait &how_long);
@@ -128,7 +146,8 @@ struct access {
     static void fill(Message &m, const std::shared_ptr<node> &home, core::frame &f,
                      core::pipe_id pipe)
     {
-        m.node_ = home;
+        home->engine().pool().lend();
+        m.node_ = home.get();
         m.frame_ = &f;
         m.body_ = f.body();
         m.pipe_ = static_cast<pipe_id>(pipe);
@@ -141,8 +160,9 @@ struct access {
     }
     static loan make_loan(const std::shared_ptr<node> &home, core::frame &f)
     {
+        home->engine().pool().lend();
         loan l;
-        l.node_ = home;
+        l.node_ = home.get();
         l.frame_ = &f;
         l.body_ = f.bytes();
         return l;
@@ -150,7 +170,7 @@ struct access {
     // The loan's frame, cut to its size. Null: it is empty, or of another engine.
     static core::frame *frame_of(const loan &l, const std::shared_ptr<node> &home)
     {
-        auto *f = l.node_ == home ? static_cast<core::frame *>(l.frame_) : nullptr;
+        auto *f = l.node_ == home.get() ? static_cast<core::frame *>(l.frame_) : nullptr;
         if (f)
             f->size = static_cast<std::uint32_t>(l.body_.size());
         return f;
@@ -158,11 +178,11 @@ struct access {
     // The same of a message that was received; its frame keeps the header in front of the body.
     static core::frame *frame_of(const message &m, const std::shared_ptr<node> &home)
     {
-        return m.node_ == home ? static_cast<core::frame *>(m.frame_) : nullptr;
+        return m.node_ == home.get() ? static_cast<core::frame *>(m.frame_) : nullptr;
     }
     [[nodiscard]] static bool is_at(const message &m, const std::shared_ptr<node> &home)
     {
-        return m.frame_ && m.node_ == home;
+        return m.frame_ && m.node_ == home.get();
     }
     template <class RawMessage>
     static void set_header(RawMessage &m, bytes header)
@@ -170,13 +190,13 @@ struct access {
         std::ranges::copy(header, m.header_.begin());
         m.header_size_ = static_cast<std::uint8_t>(header.size());
     }
-    // Its frame is somebody else's now.
+    // Its frame is the engine's now.
     template <class Holder>
     static void empty(Holder &h)
     {
+        h.node_->engine().pool().regain();
         h.frame_ = nullptr;
         h.body_ = {};
-        h.node_.reset();
     }
     static core::frame *take(loan &l, const std::shared_ptr<node> &home)
     {

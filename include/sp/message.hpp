@@ -72,7 +72,7 @@ public:
 private:
     friend struct detail::access;
 
-    std::shared_ptr<detail::node> node_; // keeps the buffer's pool
+    detail::node *node_ = nullptr; // stays as long as the buffer is out
     void *frame_ = nullptr;
     bytes body_;
     pipe_id pipe_{};
@@ -97,7 +97,7 @@ private:
     friend struct detail::access;
     loan() noexcept = default;
 
-    std::shared_ptr<detail::node> node_;
+    detail::node *node_ = nullptr;
     void *frame_ = nullptr;
     std::span<std::byte> body_;
 };

@@ -135,8 +135,10 @@ void engine<Transport, Streams>::hand_over(pipe_id id, pipe &p, socket &s, frame
         visit(s, [&](auto &machine) { machine.on_message(id, f.id, f.bytes(), now, out_); });
         settle(s, now);
     }
-    visit(s, [&](auto &machine) { machine.on_message(id, f.id, f.bytes(), now, out_); });
-    settle(s, now);
+    visit(s, [&](auto &machine) {
+        machine.on_message(id, f.id, f.bytes(), now, out_);
+        settle(s, machine, now);
+    });
 }
 
 // The records of the link's front packet are all taken: its credit goes back now, or when the

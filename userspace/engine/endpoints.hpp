@@ -411,10 +411,8 @@ void engine<Transport, Streams>::schedule(endpoint_id id, endpoint &e)
 }
 
 template <transport Transport, stream_transport Streams>
-void engine<Transport, Streams>::schedule(socket &s)
+void engine<Transport, Streams>::schedule(socket &s, instant at)
 {
-    instant at = instant::max();
-    visit(s, [&](auto &machine) { at = machine.next_deadline(); });
     if (at >= s.scheduled)
         return;
     s.scheduled = at;
@@ -479,7 +477,7 @@ void engine<Transport, Streams>::run_timers(instant now)
 }
 
 template <transport Transport, stream_transport Streams>
-std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
+std::size_t engine<Transport, Streams>::poll(instant now, sweep how, socket_id attended)
 {
     turned_at_ = now;
     std::size_t work = touched_.empty() ? 0 : 1;
@@ -494,7 +492,7 @@ std::size_t engine<Transport, Streams>::poll(instant now, sweep how)
                 on_packet(slot, from, packet, now);
             },
             batch, how, now.time_since_epoch().count());
-        work += poll_shared(slot, now);
+        work += poll_shared(slot, attended, now);
         while (const auto failure = t.next_failure())
             on_failure(slot, failure->first, failure->second, now);
     }

@@ -116,6 +116,20 @@ public:
     template <class Machine, class F>
     auto with(socket_id id, instant now, F &&f);
 
+    // ---- the short way, see express.hpp
+    // Puts a message into shared memory at once, if that is all there is to do. The pipe that it
+    // went by, which must be nudged before long; null: send it the long way.
+    [[nodiscard]] pipe *put_now(socket &s, const protocol::direct_way &way,
+                                std::span<const std::byte> body);
+    void nudge(const pipe &p) noexcept;
+    // Takes one from there, if `accept(pipe's name, frame)` has nothing to do with it but to take
+    // it. False: none has come, or it must go the long way.
+    template <class Accept>
+    [[nodiscard]] bool take_now(socket &s, Accept &&accept);
+    void watch_deadline(socket &s, instant at) { schedule(s, at); }
+    [[nodiscard]] bool came(const socket &s) const noexcept;
+    bool take_what_came(socket &s, instant now); // true: there was something
+
     // ---- endpoints
     [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, std::size_t transport,
                                                     std::uint16_t port);
@@ -131,7 +145,8 @@ public:
     [[nodiscard]] pipe *find(pipe_id id) noexcept { return pipes_.find(id); }
 
     // ---- driving
-    std::size_t poll(instant now, sweep how);
+    // The rings of `attended` are left alone: the caller takes from them himself (take_now).
+    std::size_t poll(instant now, sweep how, socket_id attended = {});
     [[nodiscard]] instant next_deadline() const noexcept;
     void flush() noexcept;
     // Pushes out what calls between turns produced, then looks at the pipes they touched. `now` is
@@ -143,6 +158,12 @@ public:
     // Counts what happened to messages of a socket, and of a pipe if one is named: the one place
     // through which every drop goes.
     void count(socket &s, stat which, std::uint64_t n = 1, pipe_id by = protocol::no_pipe) noexcept;
+    void count(socket &s, pipe &by, stat which) noexcept
+    {
+        stats_.add(which);
+        s.books.add(which);
+        by.books.add(which, 1);
+    }
     [[nodiscard]] random_source &random() noexcept { return random_; }
     [[nodiscard]] std::uint64_t instance() const noexcept { return instance_; }
 
@@ -208,6 +229,8 @@ private:
     void end_older_incarnations(pipe_id id, const pipe &p);
     void block(pipe_id id, pipe &p);
     void settle(socket &s, instant now);
+    template <class Machine>
+    void settle(socket &s, Machine &machine, instant now);
     void carry_out(socket &s, const protocol::effect &e, instant now);
     void send(socket &s, const protocol::effect &e, instant now);
     bool write(socket &s, pipe_id id, pipe &p, const outgoing &message, instant now);
@@ -221,8 +244,11 @@ private:
 
     // shared.hpp: pipes whose messages go through memory shared with the peer
     static constexpr std::uint32_t shared_untaken = 128; // messages that a pattern may hold of one
+    using lane_type = lane_of_transport<Transport>::type;
+    [[nodiscard]] static lane_type &lane_of(const pipe &p) noexcept;
     void begin_sharing(pipe_id id, pipe &p, instant now);
-    std::size_t poll_shared(std::size_t transport, instant now);
+    void end_sharing(socket &s, pipe_id id) noexcept;
+    std::size_t poll_shared(std::size_t transport, socket_id attended, instant now);
     void take_more(pipe &p, instant now);
     [[nodiscard]] bool take_shared(pipe_id id, const auto &part, instant now);
     bool write_shared(socket &s, pipe_id id, pipe &p, const outgoing &message);
@@ -280,7 +306,7 @@ private:
     [[nodiscard]] static dial_failure stream_failure_of(const pipe &p);
     void on_link_deadline(pipe &p, std::chrono::nanoseconds late, instant now);
     void run_timers(instant now);
-    void schedule(socket &s);
+    void schedule(socket &s, instant at);
 
     template <class F>
     static void visit(socket &s, F &&f);
@@ -325,6 +351,7 @@ private:
 
 #include "userspace/engine/assembly.hpp"
 #include "userspace/engine/endpoints.hpp"
+#include "userspace/engine/express.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"
 #include "userspace/engine/shared.hpp"

@@ -97,25 +97,33 @@ public:
             ++whole_[f.size_class];
     }
 
-    // From any thread: the caller's reference goes when the engine next collects. True: somebody
-    // asked for memory, and must be woken. Not for a frame that is shared, which would stand in the
+    // From any thread: the caller's reference goes when the engine next collects. asked: somebody
+    // wants memory, and must be woken. retired: nobody collects any more, and the reference is as
+    // good as gone. Not for a frame that is shared, which would stand in the
     // list twice.
-    [[nodiscard]] bool give_back(frame *f) noexcept
+    enum class giving : std::uint8_t { done, asked, retired };
+    [[nodiscard]] giving give_back(frame *f) noexcept
     {
         auto *head = returned_.load(std::memory_order_relaxed);
-        do
+        do {
+            if (head == &retired_)
+                return giving::retired;
             f->next_returned.store(head, std::memory_order_relaxed);
-        while (!returned_.compare_exchange_weak(head, f,
-                                                std::memory_order_release, // pairs with collect()
-                                                std::memory_order_relaxed));
-        return head == &asked_;
+        } while (!returned_.compare_exchange_weak(head, f,
+                                                  std::memory_order_release, // pairs with collect()
+                                                  std::memory_order_relaxed));
+        return head == &asked_ ? giving::asked : giving::done;
     }
 
-    // Of a frame that is shared, by the engine's thread. True as above.
-    [[nodiscard]] bool give_back_shared(frame &f) noexcept
+    // Of a frame that is shared, by the engine's thread.
+    [[nodiscard]] giving give_back_shared(frame &f) noexcept
     {
+        const auto *head = returned_.load(std::memory_order_relaxed);
+        if (head == &retired_)
+            return giving::retired;
         release(f.id);
-        return returned_.load(std::memory_order_relaxed) == &asked_;
+        regain();
+        return head == &asked_ ? giving::asked : giving::done;
     }
 
     // From now on the next give_back() tells. False: something has come back, try again.
@@ -131,13 +139,21 @@ public:
         if (auto *head = returned_.load(std::memory_order_relaxed);
             head == nullptr || head == &asked_)
             return;
-        auto *f = returned_.exchange(nullptr,
-                                     std::memory_order_acquire); // the giver's last reads are done
-        while (f && f != &asked_) {
-            auto *next = f->next_returned.load(std::memory_order_relaxed);
-            release(f->id);
-            f = next;
-        }
+        release_all(returned_.exchange(
+            nullptr, std::memory_order_acquire)); // the giver's last reads are done
+    }
+
+    // A reference is the application's from now on, and is the engine's again. collect() and
+    // give_back_shared() regain by themselves.
+    void lend() noexcept { ++lent_; }
+    void regain() noexcept { --lent_; }
+
+    // Nobody collects any more. How many references the application still has: of each give_back()
+    // says `retired`, and who hears it last may end the pool.
+    [[nodiscard]] std::size_t retire() noexcept
+    {
+        release_all(returned_.exchange(&retired_, std::memory_order_acquire));
+        return lent_;
     }
 
     // What a frame of `size` bytes takes of the memory, its own header included.
@@ -174,6 +190,15 @@ private:
     static constexpr std::size_t slab_size(std::size_t size_class) noexcept
     {
         return std::max(std::size_t{1} << (size_class + smallest_bits), slab_bytes);
+    }
+    void release_all(frame *f) noexcept
+    {
+        while (f && f != &asked_) {
+            auto *next = f->next_returned.load(std::memory_order_relaxed);
+            release(f->id);
+            regain();
+            f = next;
+        }
     }
     static void free_memory(std::byte *memory) noexcept
     {
@@ -280,6 +305,7 @@ private:
     std::size_t memory_max_;
     std::size_t memory_ = 0;
     std::uint64_t denials_ = 0;
+    std::size_t lent_ = 0; // references that are with the application
     std::vector<slab> slabs_;
     std::vector<std::uint32_t> unused_slabs_;  // numbers in slabs_ without memory
     std::vector<std::byte *> going_;           // while they are given back
@@ -287,7 +313,8 @@ private:
     std::vector<frame *> frames_;              // by name
     std::vector<frame_id> names_;              // of frames_, given back and free to be used again
     std::array<std::vector<frame *>, classes> free_;
-    frame asked_; // lies at the bottom of the returned ones while somebody waits for memory
+    frame asked_;   // lies at the bottom of the returned ones while somebody waits for memory
+    frame retired_; // and in their place when nobody collects them any more
     alignas(64) std::atomic<frame *> returned_ = nullptr;
 };
 

@@ -116,6 +116,8 @@ struct pipe {
     bool used = false;        // a message came by it
     bool shared = false;      // messages go through memory shared with the peer
     bool sated = false;       // and some wait there, since the pattern holds enough of them
+    void *lane = nullptr;     // that memory, as its transport calls it
+    std::string_view name{};  // of that transport
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
@@ -250,6 +252,12 @@ struct happening {
 };
 inline constexpr std::size_t happenings_max = 1024; // kept for a socket; the oldest goes
 
+// A pipe whose messages go through memory shared with the peer.
+struct shared_pipe {
+    pipe_id id;
+    pipe *at;
+};
+
 struct socket {
     socket_id id{};
     any_machine machine;
@@ -258,6 +266,8 @@ struct socket {
     socket_options options;
     std::move_only_function<bool(const candidate &)> admit;
     std::uint32_t peers = 0;
+    std::vector<shared_pipe> shared_pipes;
+    std::size_t shared_turn = 0; // whose ring is looked at next
     std::deque<happening> events;
     bool closing = false;
     instant scheduled = instant::max();

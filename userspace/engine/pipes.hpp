@@ -337,8 +337,10 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
         auto what = happening_of(happening::kind::detached, id, p);
         what.why = close_stat(p);
         remember(*s, std::move(what));
-        if (p.shared)
+        if (p.shared) {
             drain_shared(s, id, p, now);
+            end_sharing(*s, id);
+        }
         if (p.bytes)
             drop_stream(s, id, p);
         else
@@ -569,6 +571,13 @@ void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e,
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::settle(socket &s, instant now)
 {
+    visit(s, [&](auto &machine) { settle(s, machine, now); });
+}
+
+template <transport Transport, stream_transport Streams>
+template <class Machine>
+void engine<Transport, Streams>::settle(socket &s, Machine &machine, instant now)
+{
     for (;;) {
         for (const auto &e : out_.all())
             carry_out(s, e, now);
@@ -584,17 +593,17 @@ void engine<Transport, Streams>::settle(socket &s, instant now)
             if (p->ready || !p->has_room())
                 continue;
             p->ready = true;
-            visit(s, [&](auto &machine) { machine.on_pipe_ready(id, now, out_); });
+            machine.on_pipe_ready(id, now, out_);
         }
         if (!out_.empty())
             continue;
-        visit(s, [&](auto &machine) { machine.pump(now, out_); });
+        machine.pump(now, out_);
         if (out_.empty())
-            return SP_PLANTED(engine_forgets_timers)
-                       ? void()
-                       : schedule(
-                             s); // a pipe that came may have set a timer: of a request that waited
+            break;
     }
+    // A pipe that came may have set a timer: of a request that waited.
+    if (!SP_PLANTED(engine_forgets_timers))
+        schedule(s, machine.next_deadline());
 }
 
 template <transport Transport, stream_transport Streams>
@@ -602,8 +611,9 @@ template <class Machine, class F>
 auto engine<Transport, Streams>::with(socket_id id, instant now, F &&f)
 {
     auto &s = *sockets_.find(id);
-    auto value = f(std::get<Machine>(s.machine), out_);
-    settle(s, now);
+    auto &machine = std::get<Machine>(s.machine);
+    auto value = f(machine, out_);
+    settle(s, machine, now);
     return value;
 }
 

@@ -28,18 +28,38 @@ void engine<Transport, Streams>::begin_sharing(pipe_id id, pipe &p, instant now)
     if constexpr (sharing_transport<Transport>) {
         auto &t = *transports_[p.transport];
         p.shared = t.share(p.route, static_cast<std::uint32_t>(id));
-        if (p.shared && t.watches_life(p.route))
+        if (!p.shared)
+            return;
+        if (t.watches_life(p.route))
             p.link->rely(now);
+        p.lane = t.lane(p.route);
+        p.name = t.name(p.route);
+        sockets_.find(p.socket)->shared_pipes.push_back({id, &p});
     }
 }
 
 template <transport Transport, stream_transport Streams>
-std::size_t engine<Transport, Streams>::poll_shared(std::size_t transport, instant now)
+void engine<Transport, Streams>::end_sharing(socket &s, pipe_id id) noexcept
+{
+    std::erase_if(s.shared_pipes, [&](const shared_pipe &each) { return each.id == id; });
+    s.shared_turn = 0;
+}
+
+template <transport Transport, stream_transport Streams>
+std::size_t engine<Transport, Streams>::poll_shared(std::size_t transport, socket_id attended,
+                                                    instant now)
 {
     if constexpr (sharing_transport<Transport>)
-        return transports_[transport]->records([&](std::uint32_t cookie, const auto &part) {
-            return take_shared(static_cast<pipe_id>(cookie), part, now);
-        });
+        return transports_[transport]->records(
+            [&](std::uint32_t cookie, const auto &part) {
+                return take_shared(static_cast<pipe_id>(cookie), part, now);
+            },
+            [&](std::uint32_t cookie) {
+                if (attended == socket_id{})
+                    return false;
+                const auto *p = pipes_.find(static_cast<pipe_id>(cookie));
+                return p && p->socket == attended;
+            });
     return 0;
 }
 

@@ -85,6 +85,7 @@ concept framed_transport = transport<T> && requires(const T c) {
 // A transport of one host may lead to memory shared with the peer. Messages then go through rings,
 // whole or in parts, reliable and in order; packets only open and close the connection.
 inline constexpr auto any_part = [](std::uint32_t, const auto &) { return true; };
+inline constexpr auto skip_none = [](std::uint32_t) { return false; };
 
 template <class T>
 concept sharing_transport =
@@ -106,9 +107,24 @@ concept sharing_transport =
         // Shows what came as (cookie, part): part.payload, .first, .last, and .at, the bytes of the
         // whole message (first) or before this part. The memory is the peer's, so copy first. False
         // from the sink: not taken, and what follows waits for records_of(). How many were taken.
-        { t.records(any_part) } noexcept -> std::same_as<std::size_t>;
+        // records() leaves out those whose cookie is to be skipped.
+        { t.records(any_part, skip_none) } noexcept -> std::same_as<std::size_t>;
         { t.records_of(route, any_part) } noexcept -> std::same_as<std::size_t>;
         { t.consumed(route) } noexcept;
+        // Both rings of a shared route, for who looks at them without the transport; valid until
+        // the route is closed. What it says has been put may have to be told by wake().
+        { t.lane(route) } noexcept -> std::same_as<typename T::lane_type *>;
+        { t.wake(route) } noexcept;
     };
+
+// What such a transport calls its lanes; others have none.
+template <class T>
+struct lane_of_transport {
+    struct type {};
+};
+template <sharing_transport T>
+struct lane_of_transport<T> {
+    using type = typename T::lane_type;
+};
 
 } // namespace sp::core

@@ -45,6 +45,21 @@ public:
     // Whether a message of this size, header included, would not be told would_block.
     [[nodiscard]] bool send_ready(std::size_t size) const noexcept;
 
+    // The short way (types.hpp): the pipe that send() would give a message of this size, header
+    // included, if it is the first in turn and nothing waits.
+    [[nodiscard]] pipe_id direct(std::size_t size) const noexcept
+    {
+        if (ready_.empty() || !queue_.empty() || !arrears_.empty())
+            return no_pipe;
+        const auto *pipe = pipes_.find(ready_[0]);
+        return size <= pipe->capacity ? pipe->id : no_pipe;
+    }
+    void went(pipe_id) noexcept
+    {
+        if (ready_.size() > 1)
+            ready_.push_back(ready_.pop_front());
+    }
+
     void pump(effects &out);
     [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
     std::size_t drop_all(effects &out); // counted as closed, as far as there is room; how many

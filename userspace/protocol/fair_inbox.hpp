@@ -42,6 +42,7 @@ public:
     [[nodiscard]] bool waiting() const noexcept { return !turn_.empty(); }
     [[nodiscard]] std::optional<taken> take(effects &out);
 
+    [[nodiscard]] bool idle() const noexcept { return size_ == 0 && arrears_.empty(); }
     void pump(effects &out);
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     void drop_all(effects &out); // counted as unread, as far as there is room

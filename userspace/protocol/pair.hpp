@@ -45,6 +45,19 @@ public:
     [[nodiscard]] bool waiting() const noexcept { return in_.waiting(); }
     [[nodiscard]] std::optional<taken> take(effects &out) { return in_.take(out); }
 
+    [[nodiscard]] direct_way direct(std::size_t size) const noexcept
+    {
+        return {.pipe = out_.direct(header().size() + size), .header = header()};
+    }
+    void went(pipe_id pipe) noexcept { out_.went(pipe); }
+    [[nodiscard]] std::optional<std::size_t>
+    direct(std::span<const std::byte> payload) const noexcept
+    {
+        if (!in_.idle() || (version_ == 1 && hop_fault(payload, ttl_max_)))
+            return std::nullopt;
+        return header().size();
+    }
+
     void on_pipe_added(const pipe_profile &pipe);
     void on_pipe_closed(pipe_id pipe, instant now);
     void on_pipe_ready(pipe_id pipe, instant, effects &out) { out_.ready(pipe, out); }

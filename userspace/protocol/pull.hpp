@@ -19,6 +19,11 @@ public:
     [[nodiscard]] bool waiting() const noexcept { return in_.waiting(); }
     [[nodiscard]] std::optional<taken> take(effects &out) { return in_.take(out); }
 
+    [[nodiscard]] std::optional<std::size_t> direct(std::span<const std::byte>) const noexcept
+    {
+        return in_.idle() ? std::optional<std::size_t>(0) : std::nullopt;
+    }
+
     void on_pipe_added(const pipe_profile &pipe) { in_.add(pipe.id); }
     void on_pipe_closed(pipe_id pipe, instant) { in_.remove(pipe); }
     void on_pipe_ready(pipe_id, instant, effects &) noexcept {}

@@ -30,6 +30,12 @@ public:
     // Whether on_send() would not say would_block.
     [[nodiscard]] bool send_ready(std::size_t size) const noexcept { return out_.send_ready(size); }
 
+    [[nodiscard]] direct_way direct(std::size_t size) const noexcept
+    {
+        return {.pipe = out_.direct(size)};
+    }
+    void went(pipe_id pipe) noexcept { out_.went(pipe); }
+
     void on_pipe_added(const pipe_profile &pipe) { out_.add(pipe); }
     void on_pipe_closed(pipe_id pipe, instant) { out_.remove(pipe); }
     void on_pipe_ready(pipe_id pipe, instant, effects &out) { out_.ready(pipe, out); }

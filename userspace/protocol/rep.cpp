@@ -239,31 +239,63 @@ void rep_machine::on_message(pipe_id id, frame_id frame, std::span<const std::by
     if (stack.fault)
         return refuse(*stack.fault);
     const auto header = payload.first(stack.bytes);
-    // Without an identity every request is new: two strangers may use the same stack.
-    const bool knows = options_.dedupe_time.count() > 0 && pipe->instance != 0 &&
-                       !SP_PLANTED(rep_forgets_requests);
-    if (knows)
+    if (knows(*pipe))
         if (const auto known = lookup(pipe->instance, header); known != nobody) {
             SP_MARK(rep_duplicate);
             out.count(stat::socket_duplicate_request, id);
             out.release(frame);
             return on_duplicate(known, *pipe, out);
         }
-    const auto slot = allocate();
+    const auto slot = note(*pipe, header);
     if (slot == nobody)
         return refuse(stat::socket_memory);
+    requests_[slot].frame = frame;
+    enqueue(slot, *pipe);
+}
+
+// Without an identity every request is new: two strangers may use the same stack.
+bool rep_machine::knows(const pipe_state &pipe) const noexcept
+{
+    return options_.dedupe_time.count() > 0 && pipe.instance != 0 &&
+           !SP_PLANTED(rep_forgets_requests);
+}
+
+// A slot for a new request, if there is one.
+std::uint32_t rep_machine::note(const pipe_state &pipe, std::span<const std::byte> header)
+{
+    const auto slot = allocate();
+    if (slot == nobody)
+        return nobody;
     auto &r = requests_[slot];
-    r.header_bytes = static_cast<std::uint8_t>(stack.bytes);
+    r.header_bytes = static_cast<std::uint8_t>(header.size());
     std::ranges::copy(header, r.header.begin());
-    r.instance = pipe->instance;
-    r.frame = frame;
-    if (knows) {
+    r.instance = pipe.instance;
+    if (knows(pipe)) {
         auto &chain = buckets_[bucket(r.instance, header)];
         r.known = true;
         r.chain = chain;
         chain = slot;
     }
-    enqueue(slot, *pipe);
+    return slot;
+}
+
+std::optional<taken_request> rep_machine::direct(pipe_id id, frame_id frame,
+                                                 std::span<const std::byte> payload)
+{
+    const auto *pipe = pipes_.find(id);
+    if (!pipe || !turn_.empty() || !arrears_.empty())
+        return std::nullopt;
+    const auto stack = parse(payload);
+    const auto header = payload.first(stack.bytes);
+    if (stack.fault || (knows(*pipe) && lookup(pipe->instance, header) != nobody))
+        return std::nullopt;
+    const auto slot = note(*pipe, header);
+    if (slot == nobody)
+        return std::nullopt;
+    requests_[slot].what = state::held;
+    requests_[slot].pipe = id;
+    return taken_request{
+        .ticket = ticket_of(slot), .frame = frame, .header_bytes = stack.bytes, .pipe = id};
 }
 
 // The asker has sent it again: the answer goes where the asker is now, since it may have given its
@@ -336,7 +368,7 @@ std::optional<taken_request> rep_machine::take(effects &out)
         r.pipe = pipes_.begin()->id;
     if (!SP_PLANTED(rep_keeps_credit))
         out.consumed(pipe->id);
-    return taken_request{.ticket = static_cast<ticket_id>(std::uint32_t{r.generation} << 16 | slot),
+    return taken_request{.ticket = ticket_of(slot),
                          .frame = std::exchange(r.frame, no_frame),
                          .header_bytes = r.header_bytes,
                          .pipe = r.pipe};
@@ -364,6 +396,29 @@ std::optional<errc> rep_machine::reply(ticket_id ticket, frame_id frame, std::si
         pump(now, out);
     }
     return std::nullopt;
+}
+
+// Replies are confirmed in their order: those that are still on the way go first.
+direct_way rep_machine::direct(ticket_id ticket, std::size_t size) const noexcept
+{
+    const auto slot = find(ticket);
+    if (slot == nobody || !arrears_.empty())
+        return {};
+    const auto &r = requests_[slot];
+    const auto *pipe = pipes_.find(r.pipe);
+    if (!pipe || !pipe->ready || pipe->answered.first != nobody ||
+        size + r.header_bytes > pipe->capacity)
+        return {};
+    return {.pipe = pipe->id, .header = std::span(r.header).first(r.header_bytes)};
+}
+
+void rep_machine::went(ticket_id ticket)
+{
+    const auto slot = find(ticket);
+    auto *pipe = pipes_.find(requests_[slot].pipe);
+    ++pipe->sent;
+    ++pipe->confirmed;
+    free(slot);
 }
 
 void rep_machine::send(std::uint32_t slot, pipe_state &pipe, effects &out)

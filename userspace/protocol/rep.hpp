@@ -67,6 +67,13 @@ public:
                                             instant now, effects &out);
     void abandon(ticket_id ticket, effects &out); // no answer will come
 
+    // The short way (types.hpp): a request that is handed out as soon as it has come, if there is
+    // nothing else to do with it; and where its answer goes, at once.
+    [[nodiscard]] std::optional<taken_request> direct(pipe_id pipe, frame_id frame,
+                                                      std::span<const std::byte> payload);
+    [[nodiscard]] direct_way direct(ticket_id ticket, std::size_t size) const noexcept;
+    void went(ticket_id ticket); // whole, and confirmed with it
+
     void on_deadline(instant now);
     [[nodiscard]] instant next_deadline() const noexcept;
     void pump(instant now, effects &out); // releases and counts what the other inputs left
@@ -132,6 +139,12 @@ private:
                                        std::span<const std::byte> header) const noexcept;
     [[nodiscard]] std::uint32_t allocate();
     void free(std::uint32_t slot);
+    [[nodiscard]] bool knows(const pipe_state &pipe) const noexcept;
+    [[nodiscard]] std::uint32_t note(const pipe_state &pipe, std::span<const std::byte> header);
+    [[nodiscard]] ticket_id ticket_of(std::uint32_t slot) const noexcept
+    {
+        return static_cast<ticket_id>(std::uint32_t{requests_[slot].generation} << 16 | slot);
+    }
     void enqueue(std::uint32_t slot, pipe_state &pipe);
     void on_duplicate(std::uint32_t slot, pipe_state &pipe, effects &out);
     void send(std::uint32_t slot, pipe_state &pipe, effects &out);

@@ -143,19 +143,78 @@ std::optional<errc> req_machine::on_request(context_id id, frame_id frame, std::
     ids_[slot] = c->id;
     const std::uint32_t word = __builtin_bswap32(c->id);
     std::memcpy(c->header.data(), &word, sizeof word);
-    c->frame = frame;
-    c->size = size;
-    c->state = request_state::waiting;
-    c->carriers = 0;
-    c->copies = 0;
-    c->sent_on = no_pipe;
-    c->resend_at = instant::max();
-    c->deadline_at =
-        options_.request_deadline.count() > 0 ? now + options_.request_deadline : instant::max();
+    begin(*c, frame, size, now);
     watch(*c);
     enqueue(slot, stat::socket_sent);
     pump(now, out);
     return std::nullopt;
+}
+
+void req_machine::begin(context &c, frame_id frame, std::size_t size, instant now) noexcept
+{
+    c.frame = frame;
+    c.size = size;
+    c.state = request_state::waiting;
+    c.carriers = 0;
+    c.copies = 0;
+    c.sent_on = no_pipe;
+    c.resend_at = instant::max();
+    c.deadline_at =
+        options_.request_deadline.count() > 0 ? now + options_.request_deadline : instant::max();
+}
+
+direct_way req_machine::direct(context_id id, std::size_t size, std::uint32_t random) noexcept
+{
+    auto *c = find(id);
+    if (!c || c->state != request_state::idle || !queue_.empty() || !doomed_.empty() ||
+        !arrears_.empty())
+        return {};
+    const auto *pipe = pick(size, no_pipe);
+    if (!pipe)
+        return {};
+    c->id = fresh_id(random);
+    const std::uint32_t word = __builtin_bswap32(c->id);
+    std::memcpy(c->header.data(), &word, sizeof word);
+    return {.pipe = pipe->id, .header = c->header};
+}
+
+void req_machine::went(context_id id, pipe_id pipe, frame_id frame, std::size_t size, instant now)
+{
+    auto &c = *find(id);
+    ids_[static_cast<std::size_t>(&c - contexts_.data())] = c.id;
+    ++c.serial;
+    begin(c, frame, size, now);
+    c.carried[c.carriers++] = pipe;
+    c.copies = 1;
+    c.sent_on = pipe;
+    if (options_.resend_time.count() > 0)
+        c.resend_at = now + options_.resend_time;
+    watch(c);
+}
+
+std::optional<frame_id> req_machine::direct(pipe_id pipe, frame_id frame,
+                                            std::span<const std::byte> payload)
+{
+    if (payload.size() < id_bytes || !arrears_.empty())
+        return std::nullopt;
+    const auto id = load_word(payload);
+    const auto found = std::ranges::find(ids_, id);
+    if ((id & end_bit) == 0 || found == ids_.end())
+        return std::nullopt;
+    auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
+    if (!carried(c, pipe))
+        return std::nullopt;
+    const auto request = end(c, request_state::ready);
+    c.frame = frame;
+    c.sent_on = pipe;
+    return request;
+}
+
+bool req_machine::carried(const context &c, pipe_id pipe) noexcept
+{
+    const auto carriers =
+        std::span(c.carried).first(std::min<std::size_t>(c.carriers, c.carried.size()));
+    return std::ranges::find(carriers, pipe) != carriers.end();
 }
 
 // `why` it goes out; when it waits already, the first reason stands.
@@ -315,9 +374,7 @@ void req_machine::on_message(pipe_id pipe, frame_id frame, std::span<const std::
     if (found == ids_.end())
         return refuse(was_ours(id) ? stat::socket_late : stat::socket_unknown_id);
     auto &c = contexts_[static_cast<std::size_t>(found - ids_.begin())];
-    const auto carriers =
-        std::span(c.carried).first(std::min<std::size_t>(c.carriers, c.carried.size()));
-    if (std::ranges::find(carriers, pipe) == carriers.end()) {
+    if (!carried(c, pipe)) {
         SP_MARK(req_foreign_reply);
         return refuse(stat::socket_foreign_reply);
     }
@@ -336,10 +393,15 @@ void req_machine::drop_unsent(const context &c, stat why, effects &out)
 // The request is over: its frame goes, its id is remembered as ended.
 void req_machine::finish(context &c, request_state state, effects &out)
 {
+    if (const auto frame = end(c, state); frame != no_frame)
+        out.release(frame);
+}
+
+// The same, and the frame is the caller's.
+frame_id req_machine::end(context &c, request_state state)
+{
     const auto slot = static_cast<std::size_t>(&c - contexts_.data());
-    if (c.frame != no_frame)
-        out.release(c.frame);
-    c.frame = no_frame;
+    const auto frame = std::exchange(c.frame, no_frame);
     if (ids_[slot] != 0)
         ended_[ended_next_++ % ended_.size()] = ids_[slot];
     ids_[slot] = 0;
@@ -350,6 +412,7 @@ void req_machine::finish(context &c, request_state state, effects &out)
         std::erase(doomed_, static_cast<std::uint16_t>(slot));
     c.queued = c.doomed = false;
     c.resend_at = c.deadline_at = instant::max();
+    return frame;
 }
 
 void req_machine::cancel(context_id id, effects &out)

@@ -62,6 +62,16 @@ public:
     [[nodiscard]] bool send_ready(std::size_t size) noexcept;
     void cancel(context_id context, effects &out); // back to idle, whatever it was
 
+    // The short way (types.hpp) of a request of an idle context; went() is what on_request() is
+    // the long way.
+    [[nodiscard]] direct_way direct(context_id context, std::size_t size,
+                                    std::uint32_t random) noexcept;
+    void went(context_id context, pipe_id pipe, frame_id frame, std::size_t size, instant now);
+    // And of a reply: it is ready to be taken. The request's frame, which is the caller's now.
+    // Nothing: it must go the long way.
+    [[nodiscard]] std::optional<frame_id> direct(pipe_id pipe, frame_id frame,
+                                                 std::span<const std::byte> payload);
+
     [[nodiscard]] request_state state(context_id context) const noexcept;
     [[nodiscard]] std::uint32_t
     serial(context_id context) const noexcept; // another request: another number
@@ -131,6 +141,9 @@ private:
     void drop_unsent(const context &c, stat why, effects &out);
     void send(context &c, pipe_state &pipe, instant now, effects &out);
     void finish(context &c, request_state state, effects &out);
+    [[nodiscard]] frame_id end(context &c, request_state state);
+    [[nodiscard]] static bool carried(const context &c, pipe_id pipe) noexcept;
+    void begin(context &c, frame_id frame, std::size_t size, instant now) noexcept;
     void doom(std::size_t slot, errc why);
     void watch(const context &c) noexcept;
 

@@ -19,6 +19,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace sp::protocol {
@@ -200,6 +201,25 @@ concept machine = requires(M m, const M c, const pipe_profile &profile, pipe_id 
     // Drops everything as far as `out` has room, counted as closed (outgoing) and unread
     // (incoming); called until it emits nothing. Returns how many outgoing ones were dropped.
     { m.close(out) } -> std::same_as<std::size_t>;
+};
+
+// A machine may let a message go the short way. Out: with nothing queued and nothing owed, direct()
+// names the pipe that the message would be given to, and its header; went() says that it was put
+// there whole, and that the pipe has room for another. In: direct(payload) says that the machine
+// has nothing to do with this message but to hand it out now, and how long its header is. REQ and
+// REP have the same with what they need besides.
+struct direct_way {
+    pipe_id pipe = no_pipe;
+    std::span<const std::byte> header{};
+};
+template <class M>
+concept direct_sender = requires(M m, const M c, std::size_t size, pipe_id pipe) {
+    { c.direct(size) } noexcept -> std::same_as<direct_way>;
+    { m.went(pipe) } noexcept;
+};
+template <class M>
+concept direct_receiver = requires(const M c, std::span<const std::byte> payload) {
+    { c.direct(payload) } noexcept -> std::same_as<std::optional<std::size_t>>;
 };
 
 // Optional:

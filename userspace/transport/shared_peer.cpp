@@ -105,6 +105,24 @@ bool shared_peer::allowed() noexcept
     return sent_ < limit_;
 }
 
+bool shared_peer::put_whole(std::span<const std::byte> head,
+                            std::span<const std::byte> body) noexcept
+{
+    const auto whole = head.size() + body.size();
+    if (whole > out_->payload_max() || !allowed())
+        return false;
+    const auto room = out_->reserve(whole);
+    if (!room)
+        return false;
+    hardware::write(room->data(), head.data(), head.size());
+    hardware::write(room->data() + head.size(), body.data(), body.size());
+    ++sent_;
+    out_->submit(whole, {.id = static_cast<std::uint32_t>(whole), .flags = first | last});
+    put_ = true;
+    full_ = barred_ = false;
+    return true;
+}
+
 std::size_t shared_peer::put(std::span<const std::byte> head, std::span<const std::byte> body,
                              std::size_t from) noexcept
 {
@@ -151,17 +169,6 @@ bool shared_peer::ended() const noexcept
 }
 
 // ---- sleep and bells ----
-
-bool shared_peer::settle() noexcept
-{
-    const bool freed = std::exchange(freed_, false) || told_ != in_->told();
-    told_ = in_->told();
-    const bool wake = ring::must_wake(theirs_->word(SP_SEGMENT_ASLEEP));
-    const bool room =
-        freed && hardware::load<std::memory_order_relaxed>(theirs_->word(SP_SEGMENT_WAITING)) != 0;
-    const bool came = std::exchange(put_, false);
-    return (came && wake) || room;
-}
 
 bool shared_peer::ring_bell() const noexcept
 {

@@ -59,6 +59,11 @@ public:
     [[nodiscard]] std::size_t put(std::span<const std::byte> head, std::span<const std::byte> body,
                                   std::size_t from) noexcept;
 
+    // The same of a message that goes as one record; false: it is too large, or has no room, and
+    // nothing has changed.
+    [[nodiscard]] bool put_whole(std::span<const std::byte> head,
+                                 std::span<const std::byte> body) noexcept;
+
     // Messages that were put and that the peer is not known to have read: it says so once in an
     // eighth of the ring, and before it sleeps.
     [[nodiscard]] std::uint64_t unread() const noexcept;
@@ -94,6 +99,25 @@ public:
         return taken;
     }
     void resume() noexcept { paused_ = false; }
+    // The same for one message that came as one record: looked at, and then accepted or put back.
+    // Nothing: there is none, or take() has to see it.
+    [[nodiscard]] bool waiting() const noexcept { return !paused_ && in_->waiting(); }
+    [[nodiscard]] std::optional<std::span<const std::byte>> peek_whole() noexcept
+    {
+        const auto found = in_->peek();
+        if (!found || found->what != ring::kind::data ||
+            found->what_for.flags != (first | last) ||
+            found->what_for.id != found->payload.size())
+            return std::nullopt;
+        return found->payload;
+    }
+    void put_back() noexcept { in_->rewind(); }
+    void accept() noexcept
+    {
+        ++read_;
+        in_->release();
+        publish_read();
+    }
     // The application has taken a message: with a credit, the peer may send one more.
     void consumed() noexcept;
     // It wrote what no honest peer writes.
@@ -109,7 +133,17 @@ public:
         return begun_ && (put_ || freed_ || told_ != in_->told());
     }
     // True: it sleeps, and must be woken.
-    [[nodiscard]] bool settle() noexcept;
+    [[nodiscard]] bool settle() noexcept
+    {
+        const bool freed = std::exchange(freed_, false) || told_ != in_->told();
+        told_ = in_->told();
+        const bool wake = ring::must_wake(theirs_->word(SP_SEGMENT_ASLEEP));
+        const bool room =
+            freed &&
+            ring::hardware::load<std::memory_order_relaxed>(theirs_->word(SP_SEGMENT_WAITING)) != 0;
+        const bool came = std::exchange(put_, false);
+        return (came && wake) || room;
+    }
     [[nodiscard]] bool has_bell() const noexcept { return static_cast<bool>(their_bell_); }
     // Rings its bell. False: it has none, and needs a datagram.
     [[nodiscard]] bool ring_bell() const noexcept;

@@ -147,12 +147,13 @@ public:
     }
     // Shows what came, `use(cookie, part)`, part by part until one is not taken. What is not taken
     // waits for records_of(). `use` closes no route.
-    template <class Use>
-    std::size_t records(Use &&use) noexcept
+    template <class Use, class Skip>
+    std::size_t records(Use &&use, Skip &&skip) noexcept // but of those that skip(cookie) names
     {
         std::size_t n = 0;
         for (const auto i : begun_)
-            n += take(routes_[i], use);
+            if (auto &r = routes_[i]; !skip(r.shared->cookie()))
+                n += take(r, use);
         return n;
     }
     template <class Use>
@@ -162,6 +163,13 @@ public:
         r.shared->resume();
         return take(r, use);
     }
+    using lane_type = shared_peer;
+    [[nodiscard]] shared_peer *lane(route_id id) noexcept
+    {
+        return routes_[static_cast<std::uint32_t>(id)].shared.get();
+    }
+    // Its peer sleeps and has something to do.
+    void wake(route_id id) noexcept;
     // Messages put that its peer is not known to have read.
     [[nodiscard]] std::uint64_t unread(route_id id) const noexcept
     {

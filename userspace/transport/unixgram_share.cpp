@@ -222,13 +222,18 @@ void unixgram::ring_bells() noexcept
     for (const auto i : stirred_) {
         auto &r = routes_[i];
         r.stirred = false;
-        if (!r.shared->settle())
-            continue;
-        stats_->add(stat::ring_doorbells);
-        if (!r.shared->ring_bell())
-            send_to(r.peer, bell);
+        if (r.shared->settle())
+            wake(static_cast<route_id>(i));
     }
     stirred_.clear();
+}
+
+void unixgram::wake(route_id id) noexcept
+{
+    const auto &r = routes_[static_cast<std::uint32_t>(id)];
+    stats_->add(stat::ring_doorbells);
+    if (!r.shared->ring_bell())
+        send_to(r.peer, bell);
 }
 
 void unixgram::arm() noexcept
