@@ -286,12 +286,13 @@ void node::lead(lock &held, instant now, instant until) noexcept
     transports_.arm();
     const auto wake_at = wakes_at_ = std::min(until, next_deadline());
     held.unlock();
-    waiter_.sleep(now, wake_at);
+    const auto woken = waiter_.sleep(now, wake_at);
     held.lock();
     if (options_.driver == driver::caller) // who polls by hand watches fd(), which must always tell
         transports_.disarm();
     leading_ = false;
-    look_everywhere_ = true;
+    if (woken == transport::waiter::woken::by_more)
+        look_everywhere_ = true;
 }
 
 void node::keep() noexcept

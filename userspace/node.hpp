@@ -278,6 +278,8 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done,
         if (spin(held, now, spin_until) == step::sleep) {
             sleep(held, now, until);
             now = engine_clock::now();
+            if (look() && done())
+                break;
             if (options_.waiting != waiting::block)
                 spin_until = now + spin_time;
             continue;

@@ -11,6 +11,11 @@
 #include <unistd.h>
 
 namespace sp::transport {
+namespace {
+
+constexpr int a_bell = -1; // what epoll tells of every one of them: no descriptor
+
+} // namespace
 
 result<waiter> waiter::open()
 {
@@ -40,7 +45,7 @@ bool waiter::add_bell(int fd) noexcept
 {
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
-    event.data.fd = fd;
+    event.data.fd = a_bell;
     return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
@@ -49,8 +54,8 @@ void waiter::remove(int fd) noexcept
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-bool waiter::sleep(std::chrono::steady_clock::time_point now,
-                   std::chrono::steady_clock::time_point until) noexcept
+waiter::woken waiter::sleep(std::chrono::steady_clock::time_point now,
+                            std::chrono::steady_clock::time_point until) noexcept
 {
     using namespace std::chrono;
     timespec left{};
@@ -62,13 +67,20 @@ bool waiter::sleep(std::chrono::steady_clock::time_point now,
     std::array<epoll_event, 64> events;
     const int n = ::epoll_pwait2(epoll_.get(), events.data(), events.size(),
                                  endless ? nullptr : &left, nullptr);
-    for (int i = 0; i < n; ++i)
-        if (events[static_cast<std::size_t>(i)].data.fd == event_.get()) {
+    auto what = n == 0 ? woken::in_time : woken::by_bells;
+    if (n < 0 || n == static_cast<int>(events.size()))
+        what = woken::by_more;
+    for (int i = 0; i < n; ++i) {
+        const auto fd = events[static_cast<std::size_t>(i)].data.fd;
+        if (fd != a_bell)
+            what = woken::by_more;
+        if (fd == event_.get()) {
             std::uint64_t count;
             (void)!::read(event_.get(), &count,
                           sizeof count); // our own descriptor, non-blocking: EAGAIN is nothing
         }
-    return n != 0;
+    }
+    return what;
 }
 
 void waiter::forget() noexcept

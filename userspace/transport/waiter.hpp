@@ -8,6 +8,7 @@
 #include "userspace/transport/descriptor.hpp"
 
 #include <chrono>
+#include <cstdint>
 
 namespace sp::transport {
 
@@ -21,9 +22,11 @@ public:
     [[nodiscard]] bool add_bell(int fd) noexcept;
     void remove(int fd) noexcept;
 
-    // True when something happened, false when `until` has come. instant::max(): no end.
-    bool sleep(std::chrono::steady_clock::time_point now,
-               std::chrono::steady_clock::time_point until) noexcept;
+    // What ended a sleep: `until` has come (instant::max(): no end), nothing but bells, or other
+    // descriptors too, which have to be looked at.
+    enum class woken : std::uint8_t { in_time, by_bells, by_more };
+    woken sleep(std::chrono::steady_clock::time_point now,
+                std::chrono::steady_clock::time_point until) noexcept;
     void wake() noexcept;
     // What was rung so far is known. For whoever watches fd() instead of sleeping here.
     void forget() noexcept;
