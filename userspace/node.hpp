@@ -140,6 +140,10 @@ private:
     {
         if (shares_cpu_)
             return std::this_thread::yield();
+        pause();
+    }
+    static void pause() noexcept
+    {
 #ifdef __x86_64__
         __builtin_ia32_pause();
 #endif
@@ -239,10 +243,12 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done,
     // found nothing.
     static constexpr int looks_per_clock = 8;
     int looks = 0;
-    static constexpr int looks_per_turn = 8;
+    // Together about as long as a peer that is awake takes to answer: it may well run on another
+    // CPU although we have only one.
+    static constexpr int looks_per_turn = 16;
     const auto found = [&] { // something that the look is for, before the next turn is due
         for (int i = 0; i < looks_per_turn && !contended(); ++i) {
-            relax();
+            pause();
             if (look())
                 return done();
         }
@@ -268,6 +274,8 @@ std::optional<errc> node::run_until(lock &held, const wait &how_long, Done done,
             if constexpr (!std::is_same_v<Look, nowhere>) {
                 if (found())
                     break;
+                if (shares_cpu_)
+                    relax();
             } else {
                 relax();
             }
