@@ -154,6 +154,8 @@ public:
         for (const auto i : begun_)
             if (auto &r = routes_[i]; !skip(r.shared->cookie()))
                 n += take(r, use);
+            else if (r.shared->fault())
+                end(r, errc::protocol_error);
         return n;
     }
     template <class Use>
