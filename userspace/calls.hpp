@@ -35,11 +35,9 @@ void fill(message &m, const core_ptr &core, protocol::frame_id frame, std::size_
 template <class Machine>
 struct opened {
     using item = message;
-    static message make(const core_ptr &core, const protocol::taken &taken)
+    static void fill_in(message &empty, const core_ptr &core, const protocol::taken &taken)
     {
-        message m;
-        fill(m, core, taken.frame, taken.header_bytes, taken.pipe);
-        return m;
+        fill(empty, core, taken.frame, taken.header_bytes, taken.pipe);
     }
 };
 
@@ -66,9 +64,9 @@ auto accept_directly(Machine &machine, protocol::pipe_id pipe, core::frame &f)
     }
 }
 
-// The next one, if one waits. With the lock held and the socket open.
+// The next one, if one waits, into an item that is empty. With the lock held and the socket open.
 template <class Machine, class... Context>
-std::optional<item_of<Machine>> take(const core_ptr &core, Context... context)
+bool take(const core_ptr &core, item_of<Machine> &item, Context... context)
 {
     auto &machine = core->machine<Machine>();
     if (!machine.waiting(context...)) {
@@ -83,21 +81,23 @@ std::optional<item_of<Machine>> take(const core_ptr &core, Context... context)
             };
             if (engine.take_now(s, accept)) {
                 core->count(stat::socket_delivered);
+                opened<Machine>::fill_in(item, core, *taken);
                 core->home()->took_one(core->id());
-                return opened<Machine>::make(core, *taken);
+                return true;
             }
         }
         core->home()->take_what_came(s);
         if (!machine.waiting(context...))
-            return std::nullopt;
+            return false;
     }
     const auto taken = core->engine().template with<Machine>(
         core->id(), core->home()->latest(),
         [&](auto &m, auto &out) { return m.take(context..., out); });
     if (!taken)
-        return std::nullopt;
+        return false;
     core->count(stat::socket_delivered);
-    return opened<Machine>::make(core, *taken);
+    opened<Machine>::fill_in(item, core, *taken);
+    return true;
 }
 
 // What run_until() may look at between two turns: the rings of a socket.
@@ -126,17 +126,18 @@ template <class Machine, class Over, class... Context>
 result<item_of<Machine>> receive_held(node::lock &held, const core_ptr &core, const wait &how_long,
                                       Over over, Context... context)
 {
-    std::optional<item_of<Machine>> got;
+    result<item_of<Machine>> item;
+    bool got = false;
     std::optional<errc> why;
     // Taken where it is found: the lock may be lent before run_until() returns.
     const auto outcome = core->home()->run_until(held, core->recv_wait(how_long), [&] {
         if (core->closed())
             return (why = errc::closed).has_value();
-        got = take<Machine>(core, context...);
+        got = take<Machine>(core, *item, context...);
         return got || (why = over());
     }, looking_at(*core, takes_directly<Machine, Context...>));
     if (got)
-        return std::move(*got);
+        return item;
     return std::unexpected(outcome.value_or(why.value_or(errc::closed)));
 }
 
@@ -147,8 +148,8 @@ result<item_of<Machine>> receive_until(const core_ptr &core, const wait &how_lon
     auto held = core->home()->claim();
     if (auto why = core->unusable()) [[unlikely]]
         return std::unexpected(*why);
-    if (auto got = take<Machine>(core, context...)) [[likely]]
-        return std::move(*got);
+    if (result<item_of<Machine>> item; take<Machine>(core, *item, context...)) [[likely]]
+        return item;
     return receive_held<Machine>(held, core, how_long, over, context...);
 }
 
@@ -164,23 +165,22 @@ std::optional<item_of<Machine>> try_receive(const core_ptr &core, Context... con
     const auto held = core->home()->claim();
     if (core->unusable())
         return std::nullopt;
-    if (auto got = take<Machine>(core, context...))
-        return got;
+    std::optional<item_of<Machine>> item(std::in_place);
+    if (take<Machine>(core, *item, context...))
+        return item;
     core->home()->turn(engine_clock::now());
-    return take<Machine>(core, context...);
+    if (!take<Machine>(core, *item, context...))
+        item.reset();
+    return item;
 }
 
-// As many as there are, behind those that `batch` has already.
+// As many as there are, behind those that `batch` has already; the others are empty.
 template <class Machine, class... Context>
 std::size_t take_rest(const core_ptr &core, std::span<item_of<Machine>> batch, std::size_t n,
                       Context... context)
 {
-    for (; n < batch.size(); ++n) {
-        auto next = take<Machine>(core, context...);
-        if (!next)
-            break;
-        batch[n] = std::move(*next);
-    }
+    while (n < batch.size() && take<Machine>(core, batch[n], context...))
+        ++n;
     return n;
 }
 

@@ -12,6 +12,7 @@
 
 #include "sp/engine.hpp"
 #include "userspace/engine_type.hpp"
+#include "userspace/quick_lock.hpp"
 #include "userspace/transport/waiter.hpp"
 #include "userspace/transports.hpp"
 #include "userspace/watches.hpp"
@@ -186,7 +187,7 @@ private:
 
     engine_options options_;
     gate gate_{*this};
-    std::mutex mutex_;
+    quick_lock mutex_;
     std::atomic<int> wanting_ = 0; // threads that wait for the lock
     transport::waiter waiter_;
     engine_type engine_;

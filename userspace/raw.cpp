@@ -22,15 +22,13 @@ namespace detail {
 template <>
 struct opened<raw_machine> {
     using item = raw_message;
-    static raw_message make(const core_ptr &core, const protocol::taken &taken)
+    static void fill_in(raw_message &empty, const core_ptr &core, const protocol::taken &taken)
     {
         auto &f = core->engine().pool()[taken.frame];
         const auto header =
             core->machine<raw_machine>().header_of(taken, std::span(f.data(), f.size));
-        raw_message m;
-        fill(m, core, taken.frame, taken.header_bytes, taken.pipe);
-        access::set_header(m, header.all());
-        return m;
+        fill(empty, core, taken.frame, taken.header_bytes, taken.pipe);
+        access::set_header(empty, header.all());
     }
 };
 

@@ -27,12 +27,10 @@ namespace detail {
 template <>
 struct opened<rep_machine> {
     using item = request;
-    static request make(const core_ptr &core, const protocol::taken_request &taken)
+    static void fill_in(request &empty, const core_ptr &core, const protocol::taken_request &taken)
     {
-        request r;
-        fill(r, core, taken.frame, taken.header_bytes, taken.pipe);
-        access::bind(r, core, taken.ticket);
-        return r;
+        fill(empty, core, taken.frame, taken.header_bytes, taken.pipe);
+        access::bind(empty, core, taken.ticket);
     }
 };
 
