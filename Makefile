@@ -52,6 +52,7 @@ nng_process := tests/interop/nng_process.cpp # a program of its own, started by 
 test_support := $(filter-out $(test_sources) $(fuzz_only) $(nng_process) $(filter-out $(sim_shared),$(sim_sources)),\
 	$(wildcard tests/*.cpp tests/*/*.cpp))
 bench_sources := $(wildcard bench/*.cpp)
+bench_peers := $(wildcard bench/peers/*.cpp) # the other libraries, in peers_local only
 example_sources := $(wildcard userspace/examples/*.cpp)
 headers := $(wildcard include/sp/*.hpp include/sp/abi/*.hpp include/sp/abi/*.h)
 
@@ -64,7 +65,7 @@ examples := $(example_sources:userspace/examples/%.cpp=$(BUILD)/examples/%)
 benches := $(bench_sources:bench/%.cpp=$(BUILD)/bench/%)
 skeleton := $(BUILD)/gen/sp_steer.skel.h
 
-.PHONY: all deps deps-test deps-tools test sim plants fuzz fuzz-corpus fuzz-xdp demo bench bench-local docs asan tsan tidy format headers \
+.PHONY: all deps deps-test deps-tools deps-bench test sim plants fuzz fuzz-corpus fuzz-xdp demo bench bench-local docs asan tsan tidy format headers \
 	install uninstall clean help
 
 all: $(BUILD)/sp $(BUILD)/libsp.a $(BUILD)/libsp.so $(examples) ## build the program, the library and the examples
@@ -75,6 +76,7 @@ packages := g++ clang libbpf-dev libxdp-dev libmnl-dev libsodium-dev libelf-dev 
 	nlohmann-json3-dev libfmt-dev bpftool pkg-config iproute2 util-linux
 packages_test := libgtest-dev libgmock-dev clang-19 libclang-rt-19-dev libcap2-bin python3-minimal libnng-dev nng-utils
 packages_tools := clang-tidy-19 clang-format-19
+packages_bench := libnng-dev libzmq3-dev libnanomsg-dev # the libraries that peers_local compares with
 
 # Installs what is missing of $(1) and nothing else; needs no network when all is there.
 define install_missing
@@ -96,6 +98,9 @@ deps-test: deps ## install what the tests need besides
 
 deps-tools: deps ## install the formatter and the linter
 	$(call install_missing,$(packages_tools))
+
+deps-bench: deps ## install the other messaging libraries that a benchmark compares with
+	$(call install_missing,$(packages_bench))
 
 # ---- the BPF program ----------------------------------------------------------------------------------------
 
@@ -138,6 +143,13 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BUILD)/libsp.a
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# The only program that is linked with other messaging libraries. nanomsg before libnng, which has functions of its names.
+bench_peers_objects := $(call objects,$(bench_peers))
+$(bench_peers_objects): | deps-bench
+$(BUILD)/obj/bench/peers/nanomsg.o: EXTRA = -DNANOMSG_VERSION='"$(shell pkg-config --modversion nanomsg)"'
+$(BUILD)/bench/peers_local: $(bench_peers_objects)
+$(BUILD)/bench/peers_local: LIBS += -lzmq -lnanomsg -lnng
 
 # ---- checks -------------------------------------------------------------------------------------------------
 
@@ -243,7 +255,8 @@ demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
 	$(Q)for b in $(benches); do $$b || exit 1; done
 
-bench-local: $(BUILD)/bench/ring $(BUILD)/bench/roundtrip_local $(BUILD)/bench/stream_local $(BUILD)/bench/fanout_local ## the same, between processes of this host only
+bench_local := ring roundtrip_local stream_local fanout_local peers_local
+bench-local: $(bench_local:%=$(BUILD)/bench/%) ## the same, between processes of this host only
 	$(Q)for b in $^; do $$b || exit 1; done
 
 docs: $(BUILD)/sp ## write the pages that are made from the tables

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <poll.h>
 #include <span>
 #include <sys/prctl.h>
@@ -34,6 +35,7 @@ using player = std::move_only_function<result<void>(std::size_t count, samples &
 struct contender {
     std::string name;
     std::function<result<player>(side)> open;
+    std::optional<std::size_t> exchanges = {}; // per round, if fewer than the plan says
 };
 
 struct plan {
@@ -182,13 +184,13 @@ private:
     }
 
     // How much both sides together were disturbed; 0: not at all.
-    [[nodiscard]] result<long> play_once(player &one, samples &took) const
+    [[nodiscard]] result<long> play_once(player &one, std::size_t exchanges, samples &took) const
     {
         took.clear();
         if (const auto met = meet(); !met)
             return std::unexpected(met.error());
         const cpu_watch watch;
-        if (const auto played = one(how_.exchanges, took); !played)
+        if (const auto played = one(exchanges, took); !played)
             return std::unexpected(played.error());
         const word mine{watch.disturbances()};
         const auto theirs = meet(mine);
@@ -203,13 +205,14 @@ private:
         long switches = 0;
         int repeats = 0;
     };
-    [[nodiscard]] result<attempt> play_round(player &one, samples &took) const
+    [[nodiscard]] result<attempt> play_round(player &one, std::size_t exchanges,
+                                             samples &took) const
     {
         attempt best;
         for (int repeats = 0; repeats <= how_.repeats_max; ++repeats) {
             if (repeats > 0)
                 ::poll(nullptr, 0, pause_ms); // who disturbed us may be done then
-            const auto switches = play_once(one, took);
+            const auto switches = play_once(one, exchanges, took);
             if (!switches)
                 return std::unexpected(switches.error());
             if (repeats == 0 || *switches < best.switches)
@@ -235,7 +238,8 @@ private:
         samples took(how_.exchanges);
         for (int round = 0; round < how_.rounds; ++round)
             for (std::size_t i = 0; i < all.size(); ++i) {
-                const auto played = play_round((*players)[i], took);
+                const auto played =
+                    play_round((*players)[i], all[i].exchanges.value_or(how_.exchanges), took);
                 if (!played)
                     return std::unexpected(played.error());
                 p50[i].push_back(played->p50_us);
