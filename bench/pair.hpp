@@ -42,6 +42,7 @@ struct plan {
     std::size_t exchanges = 40'000; // per round
     int rounds = 5;
     int repeats_max = 3;
+    bool one_cpu = false; // both sides on the same
     unsigned seconds_max = 80; // then the kernel ends the program: somebody waits for what was lost
     std::function<result<void>(side)> enter = [](side) {
         return result<void>();
@@ -102,7 +103,11 @@ private:
 
 class pair {
 public:
-    explicit pair(const plan &how) : how_(how) {}
+    explicit pair(const plan &how) : how_(how)
+    {
+        CPU_ZERO(&allowed_);
+        (void)::sched_getaffinity(0, sizeof allowed_, &allowed_);
+    }
     pair(const pair &) = delete;
     pair &operator=(const pair &) = delete;
     ~pair()
@@ -111,6 +116,7 @@ public:
             ::close(bell_); // the answering side leaves when nobody is at the other end
         if (child_ > 0)
             ::waitpid(child_, nullptr, 0);
+        ::sched_setaffinity(0, sizeof allowed_, &allowed_);
     }
 
     // In the order of the contenders.
@@ -140,19 +146,18 @@ public:
 private:
     // The first and the last CPU we may use: on most machines these are not two threads of one
     // core.
-    static void pin(side mine) noexcept
+    void pin(side mine) const noexcept
     {
-        cpu_set_t allowed, chosen;
+        cpu_set_t chosen;
         CPU_ZERO(&chosen);
-        if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-            return;
+        const auto &allowed = allowed_;
         unsigned first = CPU_SETSIZE, last = 0;
         for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
             if (CPU_ISSET(cpu, &allowed)) {
                 first = std::min(first, cpu);
                 last = cpu;
             }
-        CPU_SET(mine == side::asking ? first : last, &chosen);
+        CPU_SET(mine == side::asking || how_.one_cpu ? first : last, &chosen);
         ::sched_setaffinity(0, sizeof chosen, &chosen);
     }
 
@@ -259,6 +264,7 @@ private:
     static constexpr int pause_ms = 50;
 
     plan how_;
+    cpu_set_t allowed_; // to this process before it was pinned
     pid_t child_ = 0;
     int bell_ = -1;
 };

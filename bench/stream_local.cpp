@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
 // How many messages a second go from one process of this host to another, one way? PUSH to PULL
-// over unixgram, one send and one receive call for each, beside the record ring alone. Both
-// processes are awake.
+// over unixgram beside the record ring alone: a call for each message at both ends, batched
+// receive, and batches both ways. Both processes are awake.
 #include "bench/bare_memory.hpp"
 #include "bench/exchanges.hpp"
 #include "bench/folder.hpp"
@@ -13,7 +13,10 @@ namespace {
 
 using namespace sp::bench;
 
-constexpr std::size_t burst = 1000; // messages in what is timed as one
+constexpr std::size_t burst = 1000;    // messages in what is timed as one
+constexpr std::size_t batch_size = 50; // of them, in one call
+
+enum class calls : std::uint8_t { each, receive_batched, both_batched };
 
 contender bare(std::size_t size)
 {
@@ -35,7 +38,26 @@ contender bare(std::size_t size)
             }};
 }
 
-sp::result<player> puller(const std::string &url)
+// As many messages as one burst has.
+bool pull_burst(sp::pull &pull, calls how, std::vector<sp::message> &room)
+{
+    if (how == calls::each) {
+        for (std::size_t i = 0; i < burst; ++i)
+            if (!pull.recv(patience))
+                return false;
+        return true;
+    }
+    for (std::size_t got = 0; got < burst;) {
+        const auto want = std::min(room.size(), burst - got);
+        const auto n = pull.recv_batch(std::span(room).first(want), patience);
+        if (!n)
+            return false;
+        got += *n;
+    }
+    return true;
+}
+
+sp::result<player> puller(const std::string &url, calls how)
 {
     auto engine = sp::engine::open({.waiting = sp::waiting::spin});
     if (!engine)
@@ -46,19 +68,15 @@ sp::result<player> puller(const std::string &url)
     if (auto dialed = pull->dial(url, patience); !dialed)
         return std::unexpected(dialed.error());
     return [engine = std::make_shared<sp::engine>(std::move(*engine)),
-            pull = std::make_shared<sp::pull>(std::move(*pull))](
-               std::size_t count, samples &took) -> sp::result<void> {
-        const bool all = timed(count, took, [&] {
-            for (std::size_t i = 0; i < burst; ++i)
-                if (!pull->recv(patience))
-                    return false;
-            return true;
-        });
+            pull = std::make_shared<sp::pull>(std::move(*pull)),
+            how](std::size_t count, samples &took) -> sp::result<void> {
+        std::vector<sp::message> room(batch_size);
+        const bool all = timed(count, took, [&] { return pull_burst(*pull, how, room); });
         return all ? sp::result<void>() : failed("a message did not come");
     };
 }
 
-sp::result<player> pusher(const std::string &url, std::size_t size)
+sp::result<player> pusher(const std::string &url, std::size_t size, calls how)
 {
     auto engine = sp::engine::open({.waiting = sp::waiting::spin});
     if (!engine)
@@ -67,20 +85,41 @@ sp::result<player> pusher(const std::string &url, std::size_t size)
     if (!push)
         return std::unexpected(push.error());
     return [engine = std::make_shared<sp::engine>(std::move(*engine)),
-            push = std::make_shared<sp::push>(std::move(*push)),
-            size](std::size_t count, samples &) -> sp::result<void> {
+            push = std::make_shared<sp::push>(std::move(*push)), size,
+            how](std::size_t count, samples &) -> sp::result<void> {
         const std::vector<std::byte> body(size);
-        for (std::size_t n = 0; n < count * burst; ++n)
+        const std::vector<sp::payload> batch(batch_size, sp::bytes(body));
+        for (std::size_t n = 0; how == calls::both_batched && n < count * burst;) {
+            const auto want = std::min(batch.size(), count * burst - n);
+            const auto sent = push->send_batch(std::span(batch).first(want), patience);
+            if (!sent)
+                return std::unexpected(sent.error());
+            n += *sent;
+        }
+        for (std::size_t n = 0; how != calls::both_batched && n < count * burst; ++n)
             if (auto sent = push->send(sp::bytes(body), patience); !sent)
                 return sent;
         return {};
     };
 }
 
-contender by_sp(const std::string &path, std::size_t size)
+const char *name_of(calls how)
 {
-    return {"sp PUSH/PULL", [url = "unixgram://" + path, size](side mine) {
-                return mine == side::asking ? puller(url) : pusher(url, size);
+    switch (how) {
+    case calls::each:
+        return "sp, a call for each";
+    case calls::receive_batched:
+        return "sp, batched receive";
+    case calls::both_batched:
+        break;
+    }
+    return "sp, batches both ways";
+}
+
+contender by_sp(const std::string &path, std::size_t size, calls how)
+{
+    return {name_of(how), [url = "unixgram://" + path, size, how](side mine) {
+                return mine == side::asking ? puller(url, how) : pusher(url, size, how);
             }};
 }
 
@@ -97,25 +136,39 @@ int main()
     }
     const folder place;
     constexpr std::array<std::size_t, 3> sizes{64, 1024, 16384};
+    constexpr std::array ways{calls::each, calls::receive_batched, calls::both_batched};
+    constexpr std::size_t per_size = 1 + ways.size();
     std::vector<contender> all;
     for (const auto size : sizes) {
         all.push_back(bare(size));
-        all.push_back(by_sp(place.file(std::to_string(size)), size));
+        for (const auto how : ways)
+            all.push_back(by_sp(place.file(std::to_string(all.size())), size, how));
     }
     pair two({.exchanges = 300});
     const auto played = two.play(all);
     if (!played)
         return sp::complain(played.error());
-    std::printf("  %-20s %8s %12s %10s %12s\n", "", "bytes", "messages/s", "GB/s", "of the ring");
+    std::printf("  %-22s %8s %12s %10s %12s\n", "", "bytes", "messages/s", "GB/s", "of the ring");
+    const auto rate = [&](std::size_t of) {
+        return static_cast<double>(burst) / (*played)[of].p50_us * 1e6;
+    };
+    const auto share = [&](std::size_t of) { return rate(of) / rate(of / per_size * per_size); };
     for (std::size_t i = 0; i < all.size(); ++i) {
-        const auto rate = [&](std::size_t of) {
-            return static_cast<double>(burst) / (*played)[of].p50_us * 1e6;
-        };
-        std::printf("  %-20s %8zu %12.0f %10.2f %11.0f%%\n", all[i].name.c_str(), sizes[i / 2],
-                    rate(i), rate(i) * static_cast<double>(sizes[i / 2]) / 1e9,
-                    100 * rate(i) / rate(i / 2 * 2));
+        const auto size = sizes[i / per_size];
+        std::printf("  %-22s %8zu %12.0f %10.2f %11.0f%%\n", all[i].name.c_str(), size, rate(i),
+                    rate(i) * static_cast<double>(size) / 1e9, 100 * share(i));
     }
     print_disturbed(*played);
+    struct bar {
+        const char *what;
+        std::size_t of;
+        double least;
+    };
+    for (const auto &[what, of, least] :
+         {bar{"64 B, a call for each, of the bare ring", 1, 0.45},
+          bar{"64 B, batched receive", 2, 0.70}, bar{"64 B, batches both ways", 3, 0.80},
+          bar{"1 KiB, a call for each", per_size + 1, 0.75}})
+        print_bar(what, share(of), "at least", least, share(of) >= least);
     std::puts("");
     return 0;
 }

@@ -157,12 +157,15 @@ public:
         std::get_if<transport::unixgram>(&any_)->consumed(route);
     }
     // A transport whose descriptor costs something while it is watched can be told that nobody
-    // sleeps on it.
-    void arm() noexcept
+    // sleeps on it. False: something has come that no descriptor will tell of, so do not sleep.
+    [[nodiscard]] bool arm() noexcept
     {
-        visit([](auto &t) {
-            if constexpr (requires { t.arm(); })
+        return visit([](auto &t) {
+            if constexpr (requires { { t.arm() } -> std::same_as<bool>; })
+                return t.arm();
+            else if constexpr (requires { t.arm(); })
                 t.arm();
+            return true;
         });
     }
     void disarm() noexcept

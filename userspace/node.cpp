@@ -207,7 +207,8 @@ std::size_t node::turn_by_hand(instant now) noexcept
 {
     waiter_.forget();
     const auto work = turn_everywhere(now);
-    transports_.arm();
+    if (!transports_.arm())
+        waiter_.wake();
     return work;
 }
 
@@ -260,8 +261,10 @@ node::step node::spin(lock &held, instant now, instant spin_until) noexcept
         held.lock();
         return step::again;
     }
+    if (options_.waiting != waiting::spin && now >= spin_until)
+        return step::sleep;
     relax();
-    return options_.waiting == waiting::spin || now < spin_until ? step::again : step::sleep;
+    return step::again;
 }
 
 void node::sleep(lock &held, instant now, instant until) noexcept
@@ -283,11 +286,13 @@ void node::sleep(lock &held, instant now, instant until) noexcept
 void node::lead(lock &held, instant now, instant until) noexcept
 {
     leading_ = true;
-    transports_.arm();
-    const auto wake_at = wakes_at_ = std::min(until, next_deadline());
-    held.unlock();
-    const auto woken = waiter_.sleep(now, wake_at);
-    held.lock();
+    auto woken = transport::waiter::woken::by_bells;
+    if (transports_.arm()) {
+        const auto wake_at = wakes_at_ = std::min(until, next_deadline());
+        held.unlock();
+        woken = waiter_.sleep(now, wake_at);
+        held.lock();
+    }
     if (options_.driver == driver::caller) // who polls by hand watches fd(), which must always tell
         transports_.disarm();
     leading_ = false;

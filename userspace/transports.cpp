@@ -438,10 +438,12 @@ void transports::leave(const place &p, bool listened) noexcept
         close(*r);
 }
 
-void transports::arm() noexcept
+bool transports::arm() noexcept
 {
+    bool quiet = true;
     for (const auto &r : roads_)
-        engine_->transport_at(r.slot).arm();
+        quiet = engine_->transport_at(r.slot).arm() && quiet;
+    return quiet;
 }
 
 void transports::disarm() noexcept

@@ -48,8 +48,9 @@ public:
     [[nodiscard]] bool stalled() const noexcept;
     // Now and then: a program that was detached, or a device that was made anew, serves again.
     void tend(instant now) noexcept;
-    void arm() noexcept;    // somebody is about to sleep
-    void disarm() noexcept; // and is awake again
+    // Somebody is about to sleep, and is awake again. False: something has come meanwhile.
+    [[nodiscard]] bool arm() noexcept;
+    void disarm() noexcept;
 
 private:
     // One transport in use. An AF_XDP transport also serves what reaches its host by other

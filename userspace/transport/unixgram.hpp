@@ -184,8 +184,8 @@ public:
         r.shared->consumed();
         stir(r);
     }
-    // Somebody is about to sleep, and is awake again.
-    void arm() noexcept;
+    // Somebody is about to sleep, and is awake again. False: not now, something has come.
+    [[nodiscard]] bool arm() noexcept;
     void disarm() noexcept;
 
     // The address of the listener as its dialers know it.

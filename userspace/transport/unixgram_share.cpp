@@ -236,14 +236,14 @@ void unixgram::wake(route_id id) noexcept
         send_to(r.peer, bell);
 }
 
-void unixgram::arm() noexcept
+bool unixgram::arm() noexcept
 {
     armed_ = true;
     for (const auto i : begun_)
         routes_[i].shared->arm();
     ring::hardware::fence<std::memory_order_seq_cst>(); // pairs with must_wake()
-    if (std::ranges::any_of(begun_, [&](auto i) { return routes_[i].shared->worth_waking(); }))
-        share_.sleeper->wake();
+    return std::ranges::none_of(begun_,
+                                [&](auto i) { return routes_[i].shared->worth_waking(); });
 }
 
 void unixgram::disarm() noexcept
