@@ -115,11 +115,13 @@ struct pipe {
     bool held = false;        // listed to be tried again: messages came and there was no room
     bool used = false;        // a message came by it
     bool shared = false;      // messages go through memory shared with the peer
+    bool aboard = false;      // it gets what its socket publishes
     bool sated = false;       // and some wait there, since the pattern holds enough of them
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
-    std::uint32_t put = 0; // messages that are in shared memory: they are the peer's
+    std::uint32_t put = 0;       // messages that are in shared memory: they are the peer's
+    std::uint64_t published = 0; // and that it is counted to have been sent
     std::vector<outgoing>
         outbox;              // what the link or the stream did not take; at most one is in part
     std::size_t written = 0; // but over streams: how much of the outbox's first message is
@@ -258,6 +260,8 @@ struct socket {
     socket_options options;
     std::move_only_function<bool(const candidate &)> admit;
     std::uint32_t peers = 0;
+    std::vector<pipe_id> aboard; // pipes that get what is published
+    std::uint32_t untended = 0;  // messages published since the engine was last turned for it
     std::deque<happening> events;
     bool closing = false;
     instant scheduled = instant::max();
