@@ -185,4 +185,120 @@ TEST(fanout, uses_its_memory_again)
     EXPECT_EQ(e.wire.size(), 2000u);
 }
 
+// ---- pipes that take messages together
+
+constexpr std::size_t together = 100; // bytes
+
+class publisher : public sender {
+public:
+    using sender::sender;
+
+    pipe_id add(std::size_t room, std::size_t capacity = 1 << 20)
+    {
+        const auto pipe = add_pipe(capacity, 1, together);
+        give_room(pipe, room);
+        return pipe;
+    }
+    strings at(pipe_id pipe) const
+    {
+        strings all;
+        for (const auto &s : wire)
+            if (s.pipe == pipe)
+                all.push_back(s.body);
+        return all;
+    }
+};
+
+TEST(fanout, publishes_once_for_all_that_are_aboard)
+{
+    publisher e;
+    const auto a = e.add(1), b = e.add(1), c = e.add(1);
+    EXPECT_EQ(e.aboard, (std::set<pipe_id>{a, b, c}));
+    for (const char *body : {"one", "two", "three"})
+        e.send_to_others(no_pipe, "", body);
+    EXPECT_EQ(e.published, 3u);
+    for (const auto pipe : {a, b, c})
+        EXPECT_EQ(e.at(pipe), (strings{"one", "two", "three"}));
+    EXPECT_EQ(e.counted[stat::socket_copied_out], 6);
+}
+
+TEST(fanout, sends_to_those_that_are_not_aboard_beside)
+{
+    publisher e;
+    const auto a = e.add(1);
+    const auto other = e.add_pipe();
+    const auto full = e.add(0); // not ready yet: what comes waits for it
+    e.give_room(other, 1);
+    e.send_to_others(no_pipe, "", "one");
+    e.send_to_others(no_pipe, "", "two");
+    EXPECT_EQ(e.at(a), (strings{"one", "two"}));
+    EXPECT_EQ(e.at(other), (strings{"one"}));
+    EXPECT_EQ(e.at(full), strings{});
+    e.give_room(full, 5);
+    e.send_to_others(no_pipe, "", "three");
+    EXPECT_EQ(e.at(full), (strings{"one", "two", "three"}));
+    EXPECT_TRUE(e.aboard.contains(full)) << "it has boarded behind what waited for it";
+    EXPECT_EQ(e.published, 3u);
+}
+
+TEST(fanout, lets_all_part_for_what_does_not_fit_together)
+{
+    publisher e(queue_bounds{.bytes = 10'000});
+    const auto a = e.add(1), b = e.add(2);
+    const std::string large(together + 1, 'x');
+    e.send_to_others(no_pipe, "", large);
+    EXPECT_EQ(e.published, 0u);
+    EXPECT_EQ(e.at(a), strings{large});
+    EXPECT_EQ(e.aboard, std::set<pipe_id>{b}) << "it had room for more";
+    e.send_to_others(no_pipe, "", "small");
+    EXPECT_EQ(e.at(a), strings{large}) << "it waits behind the large one";
+    EXPECT_EQ(e.at(b), (strings{large, "small"}));
+    e.give_room(a, 2);
+    EXPECT_EQ(e.at(a), (strings{large, "small"}));
+    EXPECT_TRUE(e.aboard.contains(a));
+}
+
+TEST(fanout, lets_all_part_for_what_is_not_for_all)
+{
+    publisher e;
+    const auto a = e.add(3), b = e.add(3);
+    e.send_to_others(a, "", "not for a");
+    e.send_to_others(no_pipe, "head", "with a header");
+    e.send_to_others(no_pipe, "", "for all");
+    EXPECT_EQ(e.at(a), (strings{"with a header", "for all"}));
+    EXPECT_EQ(e.at(b), (strings{"not for a", "with a header", "for all"}));
+    const auto small = e.add(3, 5);
+    e.send_to_others(no_pipe, "", "too large for one");
+    EXPECT_EQ(e.at(small), strings{});
+    EXPECT_EQ((e.counted_on[{stat::socket_peer_limit, small}]), 1);
+}
+
+TEST(fanout, forgets_a_pipe_that_goes_while_it_is_aboard)
+{
+    publisher e;
+    const auto a = e.add(1), b = e.add(1);
+    e.close_pipe(a);
+    e.send_to_others(no_pipe, "", "one");
+    EXPECT_EQ(e.at(b), strings{"one"});
+    e.close_pipe(b);
+    e.send_to_others(no_pipe, "", "two");
+    EXPECT_EQ(e.counted[stat::socket_no_peer], 1);
+    EXPECT_EQ(e.published, 1u);
+}
+
+TEST(fanout, lets_more_pipes_board_than_one_step_has_room_for)
+{
+    publisher e(queue_bounds{.bytes = 100'000});
+    std::vector<pipe_id> all;
+    for (int i = 0; i < 300; ++i)
+        all.push_back(e.add(3));
+    EXPECT_EQ(e.aboard.size(), all.size());
+    e.send_to_others(no_pipe, "", std::string(together + 1, 'x'));
+    EXPECT_EQ(e.aboard.size(), all.size()) << "each has room for more";
+    e.send_to_others(no_pipe, "", "small");
+    for (const auto pipe : all)
+        ASSERT_EQ(e.at(pipe).size(), 2u);
+    EXPECT_EQ(e.published, 1u);
+}
+
 } // namespace

@@ -132,7 +132,12 @@ private:
             --references[e.frame];
             break;
         case effect::kind::count:
-            ++counted[e.why];
+            counted[e.why] += static_cast<int>(e.times);
+            break;
+        case effect::kind::board:
+        case effect::kind::publish:
+        case effect::kind::part:
+            ADD_FAILURE() << "this pattern has nothing for all";
             break;
         case effect::kind::consumed:
             ++consumed;

@@ -342,6 +342,15 @@ TEST(topics, match_as_the_plainest_comparison_does)
         for (std::uint16_t w = 0; w < 5; ++w)
             EXPECT_EQ(tree.matches(bytes(message), w), expected.contains(w));
         std::erase_if(naive, [](const auto &t) { return t.second.empty(); });
+        for (std::size_t known = 0; known <= message.size(); ++known) {
+            const auto begin = message.substr(0, known);
+            const bool longer = std::ranges::any_of(
+                naive, [&](const auto &t) { return t.first.starts_with(begin); });
+            const bool begun = std::ranges::any_of(
+                naive, [&](const auto &t) { return begin.starts_with(t.first); });
+            EXPECT_EQ(tree.may_match(bytes(begin), true), begun) << begin;
+            EXPECT_EQ(tree.may_match(bytes(begin), false), begun || longer) << begin;
+        }
         EXPECT_LE(tree.nodes(), 2 * naive.size() + 1) << "nodes that nobody needs";
     }
     for (std::uint16_t who = 0; who < 5; ++who)

@@ -3,10 +3,12 @@
 // A hostile process on the same host, which speaks the handshake well and then does with its own
 // memory, its descriptors and its datagrams what it likes. It harms its own connection; the REP it
 // dialed goes on answering an honest neighbour. Random scribbles print their seed.
+#include "sp/abi/broadcast.h"
 #include "tests/support/local.hpp"
 #include "userspace/link/connection.hpp"
 #include "userspace/link/packet.hpp"
 #include "userspace/link/stranger.hpp"
+#include "userspace/ring/broadcast_ring.hpp"
 #include "userspace/ring/record.hpp"
 #include "userspace/transport/segment.hpp"
 #include "userspace/transport/unix_path.hpp"
@@ -14,6 +16,7 @@
 #include <array>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
 #include <iostream>
 #include <poll.h>
 #include <random>
@@ -92,15 +95,16 @@ private:
 
 class wild {
 public:
-    explicit wild(const std::string &path)
-        : fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), link_([] {
+    explicit wild(const std::string &path, std::uint16_t protocol = 0x30,
+                  std::uint16_t peer_protocol = 0x31)
+        : fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)), link_([=] {
               static std::mt19937_64 names{std::random_device()()};
               sp::link::connection_config c;
               c.local_id = names() | 1;
               c.instance = names() | 1;
               c.local_port = 0;
-              c.protocol = 0x30;
-              c.peer_protocol = 0x31;
+              c.protocol = protocol;
+              c.peer_protocol = peer_protocol;
               c.packet_max = 65532;
               c.message_max = 1 << 20;
               return sp::link::connection::dial(c, sp::engine_clock::now());
@@ -172,7 +176,7 @@ private:
         }
         std::vector<std::byte> packet(65536);
         iovec piece{packet.data(), packet.size()};
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(2 * sizeof(int))> control{};
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(3 * sizeof(int))> control{};
         msghdr message{};
         message.msg_iov = &piece;
         message.msg_iovlen = 1;
@@ -182,8 +186,10 @@ private:
         if (got < 0)
             throw std::runtime_error("nothing came");
         if (const auto *head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
-            std::array<int, 2> fds{};
-            std::memcpy(fds.data(), CMSG_DATA(head), sizeof fds);
+            std::array<int, 3> fds{-1, -1, -1};
+            std::memcpy(fds.data(), CMSG_DATA(head),
+                        std::min(sizeof fds, head->cmsg_len - CMSG_LEN(0)));
+            const descriptor air(fds[2]); // of a publisher
             theirs_ = sp::transport::peer_segment::map(descriptor(fds[0]));
             bell_ = descriptor(fds[1]);
         }
@@ -236,14 +242,14 @@ protected:
 
 // A record as an honest writer commits it, at a position of the ring.
 void commit(const half &h, std::uint64_t position, std::span<const std::byte> payload,
-            std::uint16_t flags = 3)
+            std::uint16_t flags = 3, sp::ring::kind what = sp::ring::kind::data)
 {
     auto *at = h.at + SP_SEGMENT_RING + (position & (ring_bytes - 1));
     const sp::ring::tag tag{.id = static_cast<std::uint32_t>(payload.size()), .flags = flags};
     std::memcpy(at + 8, &tag, sizeof tag);
     std::memcpy(at + 16, payload.data(), payload.size());
     std::atomic_ref(*reinterpret_cast<std::uint64_t *>(at))
-        .store(sp::ring::pack(payload.size(), sp::ring::kind::data, position));
+        .store(sp::ring::pack(payload.size(), what, position));
 }
 
 std::vector<std::byte> request(std::uint32_t id, std::string_view body)
@@ -548,6 +554,242 @@ TEST_F(wild_neighbour, that_floods_bells_and_hellos_does_not_stop_the_others)
     for (int i = 0; i < 500; ++i)
         expect_served();
     over = true;
+}
+
+TEST_F(wild_neighbour, whose_third_descriptor_nobody_asked_for_is_served_without)
+{
+    const half mine;
+    wild w(file("socket"));
+    const auto before = count(stat::unixgram_descriptors);
+    EXPECT_TRUE(w.introduce({mine.memory.get(), mine.bell.get(), mine.bell.get()}));
+    until([&] { return rep_->peers() == 2; });
+    EXPECT_EQ(count(stat::unixgram_descriptors), before + 1) << "a REP hears no broadcasts";
+    wild greedy(file("socket"));
+    EXPECT_FALSE(greedy.introduce(std::vector<int>(4, mine.bell.get())));
+}
+
+// ---- a hostile publisher
+
+// Its broadcast ring, before it is spoiled.
+struct airwave {
+    static constexpr std::size_t bytes = SP_BROADCAST_SLOTS + 2 * ring_bytes;
+    descriptor memory{::memfd_create("wild", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    std::byte *at = nullptr;
+
+    explicit airwave(int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL,
+                     std::size_t size = bytes, std::uint64_t said = ring_bytes)
+    {
+        if (::ftruncate(memory.get(), static_cast<off_t>(size)) != 0 ||
+            ::fallocate(memory.get(), 0, 0, static_cast<off_t>(size)) != 0)
+            throw std::runtime_error("no memory");
+        void *const got =
+            ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+        if (got == MAP_FAILED)
+            throw std::runtime_error("no map");
+        at = static_cast<std::byte *>(got);
+        const sp_broadcast_head head{.magic = SP_BROADCAST_MAGIC,
+                                     .version = SP_BROADCAST_VERSION,
+                                     .ring_bytes = said,
+                                     .reserved = {}};
+        std::memcpy(at, &head, sizeof head);
+        if (::fcntl(memory.get(), F_ADD_SEALS, seals) != 0)
+            throw std::runtime_error("no seals");
+    }
+    airwave(const airwave &) = delete;
+    airwave &operator=(const airwave &) = delete;
+    ~airwave() { ::munmap(at, bytes); }
+
+    [[nodiscard]] sp::ring::published_memory ring() const
+    {
+        return {.slots = {at + SP_BROADCAST_SLOTS, ring_bytes},
+                .data = {at + SP_BROADCAST_SLOTS + ring_bytes, ring_bytes},
+                .oldest = &sp::ring::word_at(at + SP_BROADCAST_OLDEST),
+                .published = &sp::ring::word_at(at + SP_BROADCAST_PUBLISHED)};
+    }
+};
+
+std::span<const std::byte> bytes_of(std::string_view text)
+{
+    return std::as_bytes(std::span(text));
+}
+
+class wild_publisher : public on_one_host {
+protected:
+    void SetUp() override
+    {
+        on_one_host::SetUp();
+        const auto where = url();
+        sub_.emplace(must(sp::sub::open(at({.listen = where}))));
+        must(sub_->subscribe(""));
+        honest_engine_.emplace(must(sp::engine::open({})));
+        honest_.emplace(must(sp::pub::open({.on = &*honest_engine_})));
+        (void)must(honest_->dial(where, patience));
+        must(sub_->wait_peers(1, patience));
+    }
+    void TearDown() override
+    {
+        must(honest_->send("the honest one"));
+        while (text_of(sub_->recv(patience)) != "the honest one")
+            ;
+        honest_.reset();
+        honest_engine_.reset();
+        sub_.reset();
+        on_one_host::TearDown();
+    }
+    static void board(const half &h, std::uint64_t position, const sp_boarding &b)
+    {
+        commit(h, position, std::as_bytes(std::span(&b, 1)), 0, sp::ring::kind::control);
+    }
+    void expect_ended()
+    {
+        until([&] { return sub_->peers() == 1; });
+        EXPECT_GE(count(stat::ring_bad_record), 1u);
+    }
+
+    std::optional<sp::sub> sub_;
+    std::optional<sp::engine> honest_engine_;
+    std::optional<sp::pub> honest_;
+};
+
+TEST_F(wild_publisher, that_behaves_is_heard)
+{
+    const half mine;
+    const airwave air;
+    wild w(file("socket"), 0x20, 0x21);
+    ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get(), air.memory.get()}));
+    until([&] { return sub_->peers() == 2; });
+    EXPECT_EQ(w.theirs()->word(SP_SEGMENT_LISTENS), 1u);
+    sp::ring::publisher<> ring(air.ring());
+    commit(mine, 0, bytes_of("first"));
+    ring.publish(0, bytes_of("before it boards"));
+    board(mine, 64, {.next = 1, .left = 1, .partings = 0});
+    ring.publish(0, bytes_of("second"));
+    ring.publish(1, {}); // a parting
+    commit(mine, 128, bytes_of("third"));
+    board(mine, 192, {.next = 4, .left = 2, .partings = 1});
+    ring.publish(2, bytes_of("for others"));
+    ring.publish(2, bytes_of("fourth"));
+    w.ring();
+    for (const char *text : {"first", "second", "third", "fourth"})
+        EXPECT_EQ(text_of(sub_->recv(patience)), text);
+    EXPECT_EQ(sub_->statistics()[stat::socket_overrun], 0u);
+}
+
+TEST_F(wild_publisher, whose_ring_is_none_is_heard_by_the_ring_of_the_pair)
+{
+    constexpr int no_write_seal = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const descriptor in(ends[0]), out(ends[1]);
+    const airwave writable(no_write_seal),
+        odd(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL, airwave::bytes + 4096),
+        liar(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL, airwave::bytes,
+             2 * ring_bytes);
+    std::uint64_t bad = 0;
+    for (const int air : {writable.memory.get(), odd.memory.get(), liar.memory.get(), in.get()}) {
+        const half mine;
+        wild w(file("socket"), 0x20, 0x21);
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get(), air}));
+        until([&] { return sub_->peers() == 2; });
+        EXPECT_EQ(w.theirs()->word(SP_SEGMENT_LISTENS), 0u);
+        EXPECT_EQ(count(stat::ring_bad_segment), ++bad);
+        commit(mine, 0, bytes_of("by the pair"));
+        w.ring();
+        EXPECT_EQ(text_of(sub_->recv(patience)), "by the pair");
+        // It never said that it listens: a boarding is no record here.
+        board(mine, 64, {.next = 0, .left = 0, .partings = 0});
+        w.ring();
+        expect_ended();
+    }
+}
+
+TEST_F(wild_publisher, that_says_what_no_honest_one_says_is_closed)
+{
+    const auto slot = [](const airwave &air, std::uint64_t n, std::uint64_t what,
+                         std::uint64_t place, std::uint64_t number) {
+        auto *at = air.ring().slot(n);
+        sp::ring::word_at(at + 8) = what;
+        sp::ring::word_at(at + 16) = place;
+        std::atomic_ref(sp::ring::word_at(at)).store(number);
+    };
+    using story = std::function<void(const half &, const airwave &)>;
+    const std::vector<story> stories{
+        [&](const half &, const airwave &air) { slot(air, 0, 0xffff'ffff, 0, 1); }, // too long
+        [&](const half &, const airwave &air) { slot(air, 0, 100, 8, 1); }, // a crooked place
+        [&](const half &, const airwave &air) { slot(air, 0, 5, 0, 77); },  // not this slot
+        [&](const half &h, const airwave &air) {                            // a parting,
+            slot(air, 0, std::uint64_t{1} << 32, 0, 1);
+            board(h, 64, {.next = 0, .left = 1, .partings = 1}); // and back before it
+        },
+        [&](const half &h, const airwave &air) {
+            slot(air, 0, std::uint64_t{1} << 32, 0, 1);
+            board(h, 64, {.next = ~std::uint64_t{0}, .left = 1, .partings = 1});
+        },
+        [&](const half &h, const airwave &air) {
+            slot(air, 0, std::uint64_t{1} << 32, 0, 1);
+            commit(h, 64, bytes_of("short"), 0, sp::ring::kind::control);
+        },
+    };
+    for (const auto &spoil : stories) {
+        const half mine;
+        const airwave air;
+        wild w(file("socket"), 0x20, 0x21);
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get(), air.memory.get()}));
+        until([&] { return sub_->peers() == 2; });
+        const auto bad = count(stat::ring_bad_record);
+        board(mine, 0, {.next = 0, .left = 0, .partings = 0});
+        spoil(mine, air);
+        w.ring();
+        until([&] { return sub_->peers() == 1; });
+        EXPECT_EQ(count(stat::ring_bad_record), bad + 1) << &spoil - stories.data();
+    }
+}
+
+TEST_F(wild_publisher, that_scribbles_on_its_ring_harms_only_itself)
+{
+    const auto seed = std::random_device{}();
+    std::cout << "seed " << seed << '\n';
+    std::mt19937_64 random(seed);
+    for (int round = 0; round < 20; ++round) {
+        const half mine;
+        const airwave air;
+        wild w(file("socket"), 0x20, 0x21);
+        ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get(), air.memory.get()}));
+        until([&] { return sub_->peers() == 2; });
+        board(mine, 0, {.next = 0, .left = 0, .partings = 0});
+        sp::ring::publisher<> ring(air.ring());
+        for (int step = 0; step < 3000 && sub_->peers() == 2; ++step) {
+            if (random() % 4 > 0) {
+                const std::vector<std::byte> body(random() % 1000, static_cast<std::byte>(step));
+                ring.publish(random() % 50 == 0 ? static_cast<std::uint32_t>(random() % 4) : 0,
+                             body);
+            } else {
+                const auto at = random() % (random() % 2 ? 0x180 : airwave::bytes - 8) & ~7ull;
+                sp::ring::word_at(air.at + at) = random() % 3 ? random() % 5000 : random();
+            }
+            if (step % 50 == 0)
+                w.ring();
+            while (sub_->try_recv())
+                ;
+        }
+    }
+    until([&] { return sub_->peers() == 1; });
+}
+
+TEST_F(wild_publisher, cannot_be_held_for_a_subscriber_that_lies_about_its_progress)
+{
+    const half mine;
+    const auto where = url("pub");
+    auto pub = must(sp::pub::open(at({.listen = where, .on_send_full = sp::when_full::block})));
+    wild w(file("pub"), 0x21, 0x20);
+    mine.word(SP_SEGMENT_LISTENS) = 1;
+    ASSERT_TRUE(w.introduce({mine.memory.get(), mine.bell.get()}));
+    must(pub.wait_peers(1, patience));
+    mine.word(SP_SEGMENT_HEARD) = 1'000'000; // more than was ever published
+    for (int i = 0; i < 10'000 && pub.peers() == 1; ++i)
+        must(pub.send("x"));
+    until([&] { return pub.peers() == 0; });
+    EXPECT_GE(count(stat::ring_bad_record), 1u);
 }
 
 } // namespace

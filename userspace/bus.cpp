@@ -16,6 +16,10 @@ result<bus> bus::open(const options &o)
     detail::assign_recv_queue(machine.recv, o);
     detail::assign(machine.on_send_full, o.on_send_full);
     detail::assign(machine.on_recv_full, o.on_recv_full);
+    // A ring that all read cannot keep the oldest for one and drop the newest. Who asks for it, or to
+    // end who is slow, gets a ring for each peer.
+    machine.together = !o.on_send_full || machine.on_send_full == protocol::overflow::drop_oldest ||
+                       machine.on_send_full == protocol::overflow::block;
     auto core =
         detail::socket_core::open(o, protocol::role::bus, [&](auto &engine, const auto &shaping) {
             return engine.template open<bus_machine>(protocol::role::bus, shaping, machine);

@@ -417,7 +417,13 @@ template <class Machine>
 std::optional<errc> broadcast(node::lock &held, socket_core &core, core::frame &f)
 {
     const auto size = f.body().size();
-    const auto ready = [&] { return core.closed() || core.machine<Machine>().send_ready(size); };
+    const auto ready = [&] {
+        if (core.closed())
+            return true;
+        const auto &machine = core.machine<Machine>();
+        return machine.send_ready(size) &&
+               (!machine.holds_back() || core.engine().may_publish(core.id(), size));
+    };
     (void)core.home()->run_until(held, core.send_wait(wait()), ready);
     if (core.closed())
         return errc::closed;
@@ -428,8 +434,9 @@ std::optional<errc> broadcast(node::lock &held, socket_core &core, core::frame &
             return m.queued_out() > 0;
         });
     core.count(stat::socket_accepted);
-    // Who sends faster than his peers take must drive, or their credit would never be seen.
-    if (backlog)
+    // Who sends faster than his peers take must drive, or their credit would never be seen; and
+    // those of his own engine, whom nobody else serves meanwhile, would be overrun.
+    if (backlog || core.engine().owes_turn(core.id()))
         core.home()->turn(engine_clock::now());
     else
         core.engine().finish(now);

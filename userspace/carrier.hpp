@@ -156,6 +156,39 @@ public:
     {
         std::get_if<transport::unixgram>(&any_)->consumed(route);
     }
+    // And to memory that all peers of a socket read.
+    void publishes(route_id route, std::uint32_t socket) noexcept
+    {
+        if (auto *t = std::get_if<transport::unixgram>(&any_))
+            t->publishes(route, socket);
+    }
+    void hears(route_id route) noexcept
+    {
+        if (auto *t = std::get_if<transport::unixgram>(&any_))
+            t->hears(route);
+    }
+    [[nodiscard]] std::size_t broadcast_max(route_id route) const noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->broadcast_max(route);
+    }
+    void board(route_id route) noexcept { std::get_if<transport::unixgram>(&any_)->board(route); }
+    void part(route_id route) noexcept { std::get_if<transport::unixgram>(&any_)->part(route); }
+    void publish(route_id route, std::span<const std::byte> body) noexcept
+    {
+        std::get_if<transport::unixgram>(&any_)->publish(route, body);
+    }
+    [[nodiscard]] bool broadcast_room(route_id route, std::size_t n) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->broadcast_room(route, n);
+    }
+    [[nodiscard]] bool broadcast_crowded(route_id route) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->broadcast_crowded(route);
+    }
+    [[nodiscard]] std::uint64_t published(route_id route) const noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->published(route);
+    }
     // A transport whose descriptor costs something while it is watched can be told that nobody
     // sleeps on it. False: something has come that no descriptor will tell of, so do not sleep.
     [[nodiscard]] bool arm() noexcept
@@ -167,6 +200,16 @@ public:
                 t.arm();
             return true;
         });
+    }
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept
+    {
+        const auto *t = std::get_if<transport::unixgram>(&any_);
+        return t ? t->patience() : std::chrono::nanoseconds(0);
+    }
+    [[nodiscard]] bool quiet() const noexcept
+    {
+        const auto *t = std::get_if<transport::unixgram>(&any_);
+        return !t || t->quiet();
     }
     void disarm() noexcept
     {
@@ -199,6 +242,6 @@ private:
 };
 
 static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier> &&
-              core::sharing_transport<carrier>);
+              core::broadcasting_transport<carrier>);
 
 } // namespace sp

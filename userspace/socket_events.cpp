@@ -101,7 +101,7 @@ std::optional<counters> socket_core::statistics(pipe_id pipe)
     const auto held = node_->claim();
     if (unusable())
         return std::nullopt;
-    const auto *p = engine().find(static_cast<core::pipe_id>(pipe));
+    const auto *p = engine().find_settled(static_cast<core::pipe_id>(pipe));
     if (!p || p->socket != id_ || !p->attached)
         return std::nullopt;
     counters books;

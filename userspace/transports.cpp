@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 #include <net/if.h>
+#include <thread>
 
 namespace sp {
 namespace {
@@ -311,10 +312,10 @@ result<place> transports::dial_stream(const url &u, transport::stream_options op
 
 result<place> transports::listen_path(const url &u, const transport::stream_options &options)
 {
-    auto opened =
-        transport::unixgram::listen(u.path, options.ipc_mode, engine_->stats(),
-                                    {.uids = options.allow_uid, .gids = options.allow_gid},
-                                    {.sleeper = waiter_, .ring_bytes = options_->ring_bytes});
+    auto opened = transport::unixgram::listen(
+        u.path, options.ipc_mode, engine_->stats(),
+        {.uids = options.allow_uid, .gids = options.allow_gid},
+        {.sleeper = waiter_, .ring_bytes = options_->ring_bytes, .rings = rings_});
     if (!opened)
         return std::unexpected(opened.error());
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
@@ -327,7 +328,8 @@ result<place> transports::listen_path(const url &u, const transport::stream_opti
 result<place> transports::dial_path(const url &u)
 {
     auto opened = transport::unixgram::dial(
-        u.path, engine_->stats(), {.sleeper = waiter_, .ring_bytes = options_->ring_bytes});
+        u.path, engine_->stats(),
+        {.sleeper = waiter_, .ring_bytes = options_->ring_bytes, .rings = rings_});
     if (!opened)
         return std::unexpected(opened.error());
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
@@ -441,9 +443,21 @@ void transports::leave(const place &p, bool listened) noexcept
 bool transports::arm() noexcept
 {
     bool quiet = true;
-    for (const auto &r : roads_)
-        quiet = engine_->transport_at(r.slot).arm() && quiet;
-    return quiet;
+    std::chrono::nanoseconds patience{0};
+    for (const auto &r : roads_) {
+        auto &c = engine_->transport_at(r.slot);
+        quiet = c.arm() && quiet;
+        patience = std::max(patience, c.patience());
+    }
+    if (!quiet || patience == std::chrono::nanoseconds(0))
+        return quiet;
+    // Whoever else wants this CPU has it meanwhile.
+    const auto until = engine_clock::now() + patience;
+    do
+        std::this_thread::yield();
+    while (engine_clock::now() < until);
+    return std::ranges::all_of(
+        roads_, [&](const road &r) { return engine_->transport_at(r.slot).quiet(); });
 }
 
 void transports::disarm() noexcept

@@ -88,6 +88,7 @@ private:
     engine_type *engine_;
     transport::waiter *waiter_;
     const engine_options *options_;
+    std::shared_ptr<transport::broadcasts> rings_ = std::make_shared<transport::broadcasts>();
     std::deque<road> roads_;
     bool streams_watched_ = false; // from the first place on, for good
     instant tended_at_{};

@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -67,17 +68,20 @@ public:
     std::map<std::pair<stat, pipe_id>, long> counted_on;
     std::vector<std::pair<pipe_id, stat>> closed; // by the machine
     std::map<pipe_id, pipe_state> pipes;          // that are connected
+    std::set<pipe_id> aboard;                     // of these, those that get what is published
+    std::size_t published = 0;                    // messages, each by one write
     std::optional<protocol::taken> last_taken;
     std::size_t steps = 0;
 
     // ---- pipes ----
 
-    pipe_id add_pipe(std::size_t capacity = 1 << 20, std::uint64_t instance = 1)
+    pipe_id add_pipe(std::size_t capacity = 1 << 20, std::uint64_t instance = 1,
+                     std::size_t together = 0)
     {
         const auto index = free_index();
         const auto pipe = static_cast<pipe_id>(++generation_ << 16 | index);
         pipes[pipe] = {};
-        machine.on_pipe_added({.id = pipe, .instance = instance, .capacity = capacity});
+        machine.on_pipe_added({.id = pipe, .instance = instance, .capacity = capacity, .together = together});
         settle();
         return pipe;
     }
@@ -255,6 +259,7 @@ private:
         for (; !p.outbox.empty(); p.outbox.pop_back())
             take_back(pipe, p.outbox.back());
         pipes.erase(pipe);
+        aboard.erase(pipe);
         machine.on_pipe_closed(pipe, now);
     }
     // It never reached the wire; the reference is handed on or dropped.
@@ -336,15 +341,37 @@ private:
             }
             return;
         case effect::kind::count:
-            ++counted[e.why];
+            counted[e.why] += static_cast<long>(e.times);
             if (e.pipe != protocol::no_pipe)
-                ++counted_on[{e.why, e.pipe}];
+                counted_on[{e.why, e.pipe}] += static_cast<long>(e.times);
             return;
+        case effect::kind::board:
+            ASSERT_TRUE(pipes.contains(e.pipe)) << "a pipe that went boards";
+            EXPECT_TRUE(pipes.at(e.pipe).told) << "a pipe boards that was not ready";
+            EXPECT_TRUE(aboard.insert(e.pipe).second) << "a pipe boards twice";
+            return;
+        case effect::kind::publish:
+            return carry_out_publish(e);
+        case effect::kind::part:
+            EXPECT_FALSE(aboard.empty());
+            aboard.clear();
+            return;
+        }
+    }
+    void carry_out_publish(const effect &e)
+    {
+        ASSERT_TRUE(frames_.contains(e.frame)) << "a released frame was published";
+        EXPECT_FALSE(aboard.empty());
+        ++published;
+        for (const auto pipe : aboard) {
+            wire.push_back({pipe, {}, text_of(e.frame), e.frame});
+            ++counted[stat::socket_sent];
         }
     }
     void carry_out_send(const effect &e)
     {
         ASSERT_TRUE(frames_.contains(e.frame)) << "a released frame was sent";
+        EXPECT_FALSE(aboard.contains(e.pipe)) << "sent its own to a pipe that is aboard";
         const auto found = pipes.find(e.pipe);
         ASSERT_NE(found, pipes.end()) << "sent on a pipe that went";
         auto &p = found->second;

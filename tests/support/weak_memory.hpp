@@ -287,7 +287,7 @@ struct all_orders {
     static constexpr bool keeps_load(std::size_t, std::memory_order) { return true; }
     static constexpr bool keeps_store(std::size_t, std::memory_order) { return true; }
     static constexpr bool keeps_fence(std::memory_order) { return true; }
-    static constexpr bool writes(std::size_t) { return true; } // is a word ever stored at all?
+    static constexpr bool writes(std::size_t, std::uint64_t) { return true; } // is it stored at all?
 };
 
 // A memory for ring templates. `Orders` says which orders are kept, by the number of the word.
@@ -319,7 +319,7 @@ struct weak_words {
             return;
         const auto i = index(&word);
         const bool release = Order != std::memory_order_relaxed && Orders::keeps_store(i, Order);
-        if (Orders::writes(i))
+        if (Orders::writes(i, value))
             weak_now->world->store(weak_now->thread, i, value, release);
         weak_now->leave(0);
     }

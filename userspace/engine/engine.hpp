@@ -130,6 +130,14 @@ public:
     [[nodiscard]] bool came(const socket &s) const noexcept;
     bool take_what_came(socket &s, instant now); // true: there was something
 
+    // ---- messages to all, see broadcast.hpp
+    // A message of so many bytes overruns nobody who shares a ring.
+    [[nodiscard]] bool may_publish(socket_id id, std::size_t size) noexcept;
+    // So many were published that whoever reads them in this engine needs a turn.
+    [[nodiscard]] bool owes_turn(socket_id id) noexcept;
+    // A pipe with its books as of now.
+    [[nodiscard]] pipe *find_settled(pipe_id id) noexcept;
+
     // ---- endpoints
     [[nodiscard]] std::optional<endpoint_id> listen(socket_id id, std::size_t transport,
                                                     std::uint16_t port);
@@ -256,6 +264,19 @@ private:
     [[nodiscard]] std::uint64_t unread(const socket &s, const pipe &p) const noexcept;
     void drain_shared(socket *s, pipe_id id, pipe &p, instant now);
 
+    // broadcast.hpp: messages that go to many pipes by one write
+    struct listening;
+    struct shared_sink;
+    struct draining_sink;
+    void introduce(const socket &s, const pipe &p) noexcept;
+    [[nodiscard]] std::size_t together(const pipe &p) const noexcept;
+    void board(socket &s, pipe_id id) noexcept;
+    void publish(socket &s, frame_id frame) noexcept;
+    void part(socket &s) noexcept;
+    void disembark(socket &s, pipe_id id, pipe &p) noexcept;
+    void settle_books(pipe &p) noexcept;
+    [[nodiscard]] taking take_news(pipe_id id, pipe &p, socket &s, auto &news, instant now);
+
     // streams.hpp: connections over byte streams
     static constexpr std::size_t stream_read = 16 * 1024;  // bytes of one read of small messages
     static constexpr std::size_t stream_turn = 256 * 1024; // bytes of one stream in one turn
@@ -350,6 +371,7 @@ private:
 } // namespace sp::core
 
 #include "userspace/engine/assembly.hpp"
+#include "userspace/engine/broadcast.hpp"
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/express.hpp"
 #include "userspace/engine/packets.hpp"

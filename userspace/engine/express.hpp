@@ -117,10 +117,7 @@ bool engine<Transport, Streams>::take_what_came(socket &s, instant now)
             auto &p = *s.shared_pipes[i].at;
             if (!lane_of(p).waiting())
                 continue;
-            (void)transports_[p.transport]->records_of(
-                p.route, [&](std::uint32_t cookie, const auto &part) {
-                    return take_shared(static_cast<pipe_id>(cookie), part, now);
-                });
+            (void)transports_[p.transport]->records_of(p.route, shared_sink{this, now});
             nudge(p);
         }
         return true;

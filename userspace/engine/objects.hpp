@@ -115,13 +115,15 @@ struct pipe {
     bool held = false;        // listed to be tried again: messages came and there was no room
     bool used = false;        // a message came by it
     bool shared = false;      // messages go through memory shared with the peer
+    bool aboard = false;      // it gets what its socket publishes
     bool sated = false;       // and some wait there, since the pattern holds enough of them
     void *lane = nullptr;     // that memory, as its transport calls it
     std::string_view name{};  // of that transport
     std::optional<errc> hint; // what the system said while dialing
     std::optional<stat> why;  // a close reason that the link does not know
     std::uint32_t confirmed = 0;
-    std::uint32_t put = 0; // messages that are in shared memory: they are the peer's
+    std::uint32_t put = 0;       // messages that are in shared memory: they are the peer's
+    std::uint64_t published = 0; // and that it is counted to have been sent
     std::vector<outgoing>
         outbox;              // what the link or the stream did not take; at most one is in part
     std::size_t written = 0; // but over streams: how much of the outbox's first message is
@@ -268,6 +270,8 @@ struct socket {
     std::uint32_t peers = 0;
     std::vector<shared_pipe> shared_pipes;
     std::size_t shared_turn = 0; // whose ring is looked at next
+    std::vector<pipe_id> aboard; // pipes that get what is published
+    std::uint32_t untended = 0;  // messages published since the engine was last turned for it
     std::deque<happening> events;
     bool closing = false;
     instant scheduled = instant::max();

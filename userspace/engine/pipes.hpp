@@ -78,6 +78,7 @@ pipe *engine<Transport, Streams>::add_pipe(pipe_id &id, std::size_t transport,
     p->socket = e.socket;
     p->endpoint = by;
     p->dialed = e.dials;
+    introduce(*sockets_.find(e.socket), *p);
     peer_ids_.resize(
         std::max<std::size_t>(peer_ids_.size(), (static_cast<std::uint32_t>(id) & 0xffff) + 1));
     return p;
@@ -219,7 +220,8 @@ void engine<Transport, Streams>::attach(pipe_id id, pipe &p, instant now)
     const protocol::pipe_profile profile{.id = id,
                                          .instance = p.link ? p.link->peer_instance() : 0,
                                          .capacity = p.link ? p.link->message_capacity()
-                                                            : s.options.message_max};
+                                                            : s.options.message_max,
+                                         .together = together(p)};
     remember(s, happening_of(happening::kind::attached, id, p));
     visit(s, [&](auto &machine) { machine.on_pipe_added(profile); });
 }
@@ -334,6 +336,7 @@ void engine<Transport, Streams>::detach(pipe_id id, pipe &p, instant now)
         count(*s, close_stat(p));
         count(*s, stat::socket_unconfirmed, p.shared ? unread(*s, p) : p.unconfirmed());
         --s->peers;
+        disembark(*s, id, p);
         auto what = happening_of(happening::kind::detached, id, p);
         what.why = close_stat(p);
         remember(*s, std::move(what));
@@ -542,7 +545,13 @@ void engine<Transport, Streams>::carry_out(socket &s, const protocol::effect &e,
     case kind::release:
         return pool_.release(e.frame);
     case kind::count:
-        return count(s, e.why, 1, e.pipe);
+        return count(s, e.why, e.times, e.pipe);
+    case kind::board:
+        return board(s, e.pipe);
+    case kind::publish:
+        return publish(s, e.frame);
+    case kind::part:
+        return part(s);
     case kind::consumed:
         if (auto *p = pipes_.find(e.pipe)) {
             if (p->bytes) {

@@ -50,16 +50,12 @@ std::size_t engine<Transport, Streams>::poll_shared(std::size_t transport, socke
                                                     instant now)
 {
     if constexpr (sharing_transport<Transport>)
-        return transports_[transport]->records(
-            [&](std::uint32_t cookie, const auto &part) {
-                return take_shared(static_cast<pipe_id>(cookie), part, now);
-            },
-            [&](std::uint32_t cookie) {
-                if (attended == socket_id{})
-                    return false;
-                const auto *p = pipes_.find(static_cast<pipe_id>(cookie));
-                return p && p->socket == attended;
-            });
+        return transports_[transport]->records(shared_sink{this, now}, [&](std::uint32_t cookie) {
+            if (attended == socket_id{})
+                return false;
+            const auto *p = pipes_.find(static_cast<pipe_id>(cookie));
+            return p && p->socket == attended;
+        });
     return 0;
 }
 
@@ -69,10 +65,7 @@ void engine<Transport, Streams>::take_more(pipe &p, instant now)
 {
     if constexpr (sharing_transport<Transport>) {
         p.sated = false;
-        (void)transports_[p.transport]->records_of(
-            p.route, [&](std::uint32_t cookie, const auto &part) {
-                return take_shared(static_cast<pipe_id>(cookie), part, now);
-            });
+        (void)transports_[p.transport]->records_of(p.route, shared_sink{this, now});
     }
 }
 
@@ -148,24 +141,12 @@ void engine<Transport, Streams>::drain_shared(socket *s, pipe_id id, pipe &p, in
     if constexpr (sharing_transport<Transport>) {
         if (!s)
             return;
-        const auto drop = [&](const auto &part) {
-            if (!part.last)
-                return;
-            count(*s, stat::socket_received, 1, id);
-            count(*s, s->closing ? stat::socket_closed : stat::socket_memory, 1, id);
-        };
-        const auto deliver = [&](std::uint32_t, const auto &part) {
-            if (s->closing) {
-                drop(part);
-                return true;
-            }
-            const auto what = take_record(id, p, *s, record_of(p, part), now);
-            if (what == taking::not_now)
-                drop(part);
-            return what != taking::ended;
-        };
-        while (transports_[p.transport]->records_of(p.route, deliver) > 0)
-            ;
+        const draining_sink sink{this, id, &p, s, now};
+        // Bounded, since a peer may go on writing; an honest one has no more than its rings hold.
+        static constexpr int turns_max = 1 << 13;
+        for (int turns = 0; turns < turns_max; ++turns)
+            if (transports_[p.transport]->records_of(p.route, sink) == 0)
+                break;
     }
 }
 

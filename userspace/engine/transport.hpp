@@ -127,4 +127,32 @@ struct lane_of_transport<T> {
     using type = typename T::lane_type;
 };
 
+// Memory that all peers of one socket read: what is published there goes to all routes that are
+// aboard, by one write.
+template <class T>
+concept broadcasting_transport =
+    sharing_transport<T> && requires(T t, const T c, route_id route, std::uint32_t socket,
+                                     std::span<const std::byte> body, std::size_t n) {
+        // Of a route that was just opened: its socket, of this number, publishes; it hears what its
+        // peer publishes.
+        { t.publishes(route, socket) } noexcept;
+        { t.hears(route) } noexcept;
+        // The largest message that its peer takes by publish(); 0: none. From share() on.
+        { c.broadcast_max(route) } noexcept -> std::same_as<std::size_t>;
+        // It gets what is published, behind all that was put. It must not be put anything then.
+        { t.board(route) } noexcept;
+        // By any route that is aboard, for all of its socket that are. After part() none is.
+        { t.part(route) } noexcept;
+        { t.publish(route, body) } noexcept;
+        // A message of so many bytes would overrun nobody. If not, whoever sleeps is woken when
+        // there is more room.
+        { t.broadcast_room(route, n) } noexcept -> std::same_as<bool>;
+        // Most of what the ring holds is not read by the slowest.
+        { t.broadcast_crowded(route) } noexcept -> std::same_as<bool>;
+        { c.published(route) } noexcept -> std::same_as<std::uint64_t>; // so far, partings too
+        // What comes is shown by records() to use.of(cookie), which is asked wants(beginning, size)
+        // and told hear(news): news.size(), .copy(to) (false: it was overrun meanwhile); false: not
+        // taken. missed(n): overrun; filtered(n): not wanted.
+    };
+
 } // namespace sp::core

@@ -18,41 +18,34 @@ public:
     void count(stat why, pipe_id pipe = no_pipe, std::size_t times = 1)
     {
         if (times > 0)
-            add({{.what = effect::kind::count, .why = why, .pipe = pipe}, times});
+            add({.what = effect::kind::count, .why = why, .pipe = pipe, .times = times});
     }
-    void consumed(pipe_id pipe) { add({{.what = effect::kind::consumed, .pipe = pipe}, 1}); }
+    void consumed(pipe_id pipe) { add({.what = effect::kind::consumed, .pipe = pipe}); }
     void close_pipe(pipe_id pipe, stat why)
     {
-        add({{.what = effect::kind::close_pipe, .why = why, .pipe = pipe}, 1});
+        add({.what = effect::kind::close_pipe, .why = why, .pipe = pipe});
     }
     // The frame must not be named by any effect that is emitted later.
-    void release(frame_id frame) { add({{.what = effect::kind::release, .frame = frame}, 1}); }
+    void release(frame_id frame) { add({.what = effect::kind::release, .frame = frame}); }
 
     void pay(effects &out) noexcept
     {
         while (!owed_.empty() && out.left() > 0) {
-            auto &next = owed_.front();
-            emit(next.what, out);
-            if (--next.times == 0)
-                owed_.pop_front();
+            emit(owed_.front(), out);
+            owed_.pop_front();
         }
     }
 
     [[nodiscard]] bool empty() const noexcept { return owed_.empty(); }
 
 private:
-    struct debt {
-        effect what{};
-        std::size_t times = 0;
-    };
-
     // Counts of one kind in a row are one debt.
-    void add(const debt &next)
+    void add(const effect &next)
     {
-        if (!owed_.empty() && next.what.what == effect::kind::count) {
+        if (!owed_.empty() && next.what == effect::kind::count) {
             auto &last = owed_[owed_.size() - 1];
-            if (last.what.what == effect::kind::count && last.what.why == next.what.why &&
-                last.what.pipe == next.what.pipe) {
+            if (last.what == effect::kind::count && last.why == next.why &&
+                last.pipe == next.pipe) {
                 last.times += next.times;
                 return;
             }
@@ -64,7 +57,7 @@ private:
     {
         switch (e.what) {
         case effect::kind::count:
-            return out.count(e.why, e.pipe);
+            return out.count(e.why, e.pipe, e.times);
         case effect::kind::consumed:
             return out.consumed(e.pipe);
         case effect::kind::close_pipe:
@@ -73,12 +66,15 @@ private:
             return out.release(e.frame);
         case effect::kind::send:
         case effect::kind::retain:
+        case effect::kind::board:
+        case effect::kind::publish:
+        case effect::kind::part:
             break; // these are never late
         }
         SP_INVARIANT(false);
     }
 
-    fifo<debt> owed_;
+    fifo<effect> owed_;
 };
 
 } // namespace sp::protocol

@@ -17,13 +17,15 @@ struct bus_options {
     queue_bounds send{.bytes = 1 << 20}; // per pipe
     queue_bounds recv{.bytes = 1 << 20};
     overflow on_send_full = overflow::drop_newest;
+    bool together = true; // peers that can are served together, and the slow among them overrun
     overflow on_recv_full = overflow::drop_newest; // not disconnect
 };
 
 class bus_machine {
 public:
     explicit bus_machine(const bus_options &options)
-        : sends_(options.send, options.on_send_full), queue_(options.recv, options.on_recv_full)
+        : sends_(options.send, options.on_send_full), together_(options.together),
+          queue_(options.recv, options.on_recv_full)
     {
     }
 
@@ -42,6 +44,9 @@ public:
                sends_.all_accept(size);
     }
 
+    [[nodiscard]] bool broadcasts() const noexcept { return together_; }
+    [[nodiscard]] bool holds_back() const noexcept { return sends_.on_full() == overflow::block; }
+
     [[nodiscard]] bool waiting() const noexcept { return !queue_.empty(); }
     [[nodiscard]] std::optional<taken> take(effects &out) { return queue_.take(arrivals_, out); }
 
@@ -54,6 +59,7 @@ public:
 
 private:
     fanout sends_;
+    bool together_;
     arrivals arrivals_;
     inbox queue_;
 };

@@ -11,14 +11,18 @@ namespace sp::protocol {
 
 void fanout::add(const pipe_profile &pipe)
 {
-    pipes_.add({.id = pipe.id, .capacity = pipe.capacity});
+    pipes_.add({.id = pipe.id,
+                .capacity = pipe.capacity,
+                .together = std::min(pipe.together, pipe.capacity)});
 }
 
 void fanout::remove(pipe_id id)
 {
     auto *pipe = pipes_.find(id);
-    if (!pipe)
-        return;
+    if (!pipe) {
+        aboard_.remove(id);
+        return limit_publishing();
+    }
     drop_queue(*pipe, stat::socket_pipe_closed);
     pipes_.remove(id);
 }
@@ -29,7 +33,7 @@ void fanout::ready(pipe_id id, effects &out)
     if (!pipe)
         return;
     pipe->ready = true;
-    if (!pipe->queue.empty() && !pipe->scheduled) {
+    if ((!pipe->queue.empty() || may_board(*pipe)) && !pipe->scheduled) {
         pipe->scheduled = true;
         work_.push_back(id);
     }
@@ -81,6 +85,8 @@ void fanout::end(message_id id, effects &out)
 void fanout::send_to_others(pipe_id except, const outgoing &m, effects &out)
 {
     const auto id = begin(m);
+    if (!aboard_.empty())
+        publish(static_cast<std::uint32_t>(id), except, out);
     for (auto &pipe : pipes_)
         if (pipe.id != except || SP_PLANTED(bus_echoes))
             offer(static_cast<std::uint32_t>(id), pipe, out);
@@ -231,13 +237,59 @@ void fanout::pump(effects &out)
         if (!pipe)
             continue;
         pipe->scheduled = false;
-        if (!pipe->ready || pipe->queue.empty())
-            continue;
-        const auto slot = dequeue(*pipe);
-        transmit(slot, *pipe, out);
-        put_down(slot);
+        if (may_board(*pipe))
+            board(*pipe, out);
+        else if (pipe->ready && !pipe->queue.empty())
+            send_next(*pipe, out);
     }
     arrears_.pay(out);
+}
+
+void fanout::send_next(pipe_state &pipe, effects &out)
+{
+    const auto slot = dequeue(pipe);
+    transmit(slot, pipe, out);
+    put_down(slot);
+}
+
+// ---- together ----
+
+bool fanout::may_board(const pipe_state &pipe) noexcept
+{
+    return pipe.together > 0 && pipe.ready && pipe.queue.empty() && !pipe.closing;
+}
+
+void fanout::board(pipe_state &pipe, effects &out)
+{
+    const auto id = pipe.id;
+    out.board(id);
+    aboard_.add(std::move(pipe));
+    pipes_.remove(id);
+    limit_publishing();
+}
+
+void fanout::publish(std::uint32_t slot, pipe_id except, effects &out)
+{
+    auto &m = messages_[slot];
+    if (except == no_pipe && m.header_bytes == 0 && m.size <= together_) {
+        m.copies += static_cast<std::uint32_t>(aboard_.size());
+        out.publish(m.frame);
+        return;
+    }
+    out.part();
+    while (!aboard_.empty()) {
+        auto &last = aboard_[aboard_.size() - 1];
+        const auto id = last.id;
+        pipes_.add(std::move(last));
+        aboard_.remove(id);
+    }
+}
+
+void fanout::limit_publishing() noexcept
+{
+    together_ = ~std::size_t{0};
+    for (const auto &pipe : aboard_)
+        together_ = std::min(together_, pipe.together);
 }
 
 std::size_t fanout::drop_all(stat why, effects &out)

@@ -9,6 +9,11 @@
 // its `overflow`; every copy that is dropped is counted on its pipe. The sender's books: a message
 // is accepted once, copied_out for each pipe after the first, and no_peer when there was none.
 //
+// Pipes that take messages together with others are aboard while nothing waits for them: one
+// `publish` serves them all, and no queue of theirs is ever used. A message that does not fit
+// there, or is not for all, makes them part; each boards again when it is ready and its queue is
+// empty.
+//
 // It keeps its own list of pipes: tell it of each one that comes, is ready and goes. One message
 // per input: the headers in `effects` are its own until the next one begins.
 #pragma once
@@ -72,7 +77,8 @@ public:
 
     [[nodiscard]] overflow on_full() const noexcept { return on_full_; }
 
-    // Pipes in no order, those included that are being closed; valid until one comes or goes.
+    // Pipes in no order, those included that are being closed; valid until one comes or goes. Not
+    // for patterns whose pipes may be aboard.
     [[nodiscard]] std::size_t pipes() const noexcept { return pipes_.size(); }
     [[nodiscard]] pipe_id pipe(std::size_t i) const noexcept { return pipes_[i].id; }
 
@@ -92,6 +98,7 @@ private:
     struct pipe_state {
         pipe_id id = no_pipe;
         std::size_t capacity = 0;
+        std::size_t together = 0; // see pipe_profile
         bool ready = false;
         bool closing = false;   // we closed it; its end is on the way
         bool scheduled = false; // listed in work_
@@ -105,12 +112,19 @@ private:
     void enqueue(std::uint32_t slot, pipe_state &pipe);
     std::uint32_t dequeue(pipe_state &pipe);
     void transmit(std::uint32_t slot, pipe_state &pipe, effects &out);
+    void send_next(pipe_state &pipe, effects &out); // the oldest of its queue
+    [[nodiscard]] static bool may_board(const pipe_state &pipe) noexcept;
+    void board(pipe_state &pipe, effects &out); // which is somewhere else after that
+    void publish(std::uint32_t slot, pipe_id except, effects &out);
+    void limit_publishing() noexcept;
     std::size_t drop_queue(pipe_state &pipe, stat why);
     void put_down(std::uint32_t slot); // one place fewer
 
     queue_bounds bounds_;
     overflow on_full_;
-    pipe_table<pipe_state> pipes_;
+    pipe_table<pipe_state> pipes_;  // each gets its own
+    pipe_table<pipe_state> aboard_; // all these get it together,
+    std::size_t together_ = 0;      // up to this size
     std::vector<parcel> messages_;
     std::vector<std::array<std::byte, header_bytes_max>> headers_; // as messages_, if any had one
     std::vector<std::uint32_t> unused_;

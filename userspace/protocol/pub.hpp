@@ -35,6 +35,14 @@ public:
                sends_.all_accept(size);
     }
 
+    // Whether peers that can may be served together, by a ring that overruns who is too slow; and
+    // whether it must not.
+    [[nodiscard]] bool broadcasts() const noexcept
+    {
+        return sends_.on_full() == overflow::drop_oldest || holds_back();
+    }
+    [[nodiscard]] bool holds_back() const noexcept { return sends_.on_full() == overflow::block; }
+
     void on_deadline(instant) {}
     [[nodiscard]] instant next_deadline() const noexcept { return instant::max(); }
     void pump(instant, effects &out) { sends_.pump(out); }

@@ -45,6 +45,12 @@ public:
     void on_message(pipe_id pipe, frame_id frame, std::span<const std::byte> payload, instant now,
                     effects &out);
 
+    // Whether a message of which only the beginning is known may be wanted by somebody.
+    [[nodiscard]] bool may_want(std::span<const std::byte> begin, std::size_t size) const noexcept
+    {
+        return topics_.may_match(begin, begin.size() == size);
+    }
+
     void on_deadline(instant) {}
     [[nodiscard]] instant next_deadline() const noexcept { return instant::max(); }
     void pump(instant, effects &out) { arrivals_.pump(out); }

@@ -71,6 +71,23 @@ bool topic_tree::matches(std::span<const std::byte> message, subscriber who) con
     return false;
 }
 
+bool topic_tree::may_match(std::span<const std::byte> begin, bool whole) const noexcept
+{
+    place here{.at = root, .rest = text(begin)};
+    while (nodes_[here.at].subscribers.empty()) {
+        if (here.rest.empty())
+            return !whole && !nodes_[here.at].children.empty();
+        const auto next = child(here.at, here.rest.front());
+        if (!next)
+            return false;
+        const auto &label = nodes_[*next].label;
+        if (!here.rest.starts_with(label))
+            return !whole && label.starts_with(here.rest);
+        here = {.at = *next, .rest = here.rest.substr(label.size())};
+    }
+    return true;
+}
+
 // ---- growing ----
 
 topic_tree::index topic_tree::create(std::string_view label, index parent)

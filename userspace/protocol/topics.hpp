@@ -31,6 +31,8 @@ public:
     // Everybody with a topic that the message begins with, each once. Valid until the next call.
     [[nodiscard]] std::span<const subscriber> match(std::span<const std::byte> message);
     [[nodiscard]] bool matches(std::span<const std::byte> message, subscriber who) const noexcept;
+    // Whether a message that begins so, or is no longer than that, can be wanted by anybody.
+    [[nodiscard]] bool may_match(std::span<const std::byte> begin, bool whole) const noexcept;
 
     [[nodiscard]] std::size_t nodes() const noexcept { return nodes_.size() - unused_.size(); }
 

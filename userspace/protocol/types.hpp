@@ -82,6 +82,8 @@ struct pipe_profile {
     pipe_id id = no_pipe;
     std::uint64_t instance = 0; // boot epoch of the peer; 0: not known (streams)
     std::size_t capacity = 0;   // the largest message, header included, that it takes
+    std::size_t together = 0; // the largest without a header that it takes together with others, by
+                              // `publish`; 0: it has to be sent its own
 };
 
 // One of the conversations on a socket: index and generation.
@@ -119,8 +121,8 @@ struct queue_bounds {
     }
 };
 
-// The backtrace of REQ/REP and surveys: words of four bytes, the last one has its top bit set (draft
-// sp-request-reply-01). At most 16 words are held, ttl_max of them are let through.
+// The backtrace of REQ/REP and surveys: words of four bytes, the last one has its top bit set
+// (draft sp-request-reply-01). At most 16 words are held, ttl_max of them are let through.
 inline constexpr std::size_t header_bytes_max = 64;
 
 struct effect {
@@ -132,6 +134,9 @@ struct effect {
         consumed,   // one message of `pipe` has been taken: give its credit back
         close_pipe, // the peer broke the pattern's rules; `why` counts it
         count,      // `why` happened, on `pipe` if one is named; also how every drop is counted
+        board,      // from now on `pipe` gets what is published
+        publish,    // `frame` to all that are aboard, who always take it
+        part,       // nobody is aboard any more: each gets its own again
     };
 
     kind what;
@@ -139,6 +144,7 @@ struct effect {
     pipe_id pipe = no_pipe;
     frame_id frame = no_frame;
     std::span<const std::byte> header{}; // valid until the machine is called again
+    std::size_t times = 1;               // of a count
 };
 
 // The outputs of one input, bounded. A machine never emits more than `room` at a time.
@@ -157,10 +163,13 @@ public:
     {
         push({.what = effect::kind::close_pipe, .why = why, .pipe = pipe});
     }
-    void count(stat why, pipe_id pipe = no_pipe) noexcept
+    void count(stat why, pipe_id pipe = no_pipe, std::size_t times = 1) noexcept
     {
-        push({.what = effect::kind::count, .why = why, .pipe = pipe});
+        push({.what = effect::kind::count, .why = why, .pipe = pipe, .times = times});
     }
+    void board(pipe_id pipe) noexcept { push({.what = effect::kind::board, .pipe = pipe}); }
+    void publish(frame_id frame) noexcept { push({.what = effect::kind::publish, .frame = frame}); }
+    void part() noexcept { push({.what = effect::kind::part}); }
 
     [[nodiscard]] std::span<const effect> all() const noexcept
     {
@@ -186,22 +195,22 @@ private:
 // the frame, and says consumed() once when its credit may go back to the peer (a machine that drops
 // says it at once; one that pushes back says it when the application takes the message).
 template <class M>
-concept machine = requires(M m, const M c, const pipe_profile &profile, pipe_id pipe,
-                           frame_id frame, std::span<const std::byte> payload, instant now,
-                           effects &out) {
-    m.on_pipe_added(profile);
-    m.on_pipe_closed(pipe, now);
-    m.on_pipe_ready(pipe, now, out); // it has room for one message
-    m.on_message(pipe, frame, payload, now, out);
-    m.on_deadline(now);
-    { c.next_deadline() } -> std::same_as<instant>; // instant::max(): none
-    m.pump(now, out);
-    { c.queued_out() } -> std::same_as<std::size_t>;
-    { c.queued_in() } -> std::same_as<std::size_t>;
-    // Drops everything as far as `out` has room, counted as closed (outgoing) and unread
-    // (incoming); called until it emits nothing. Returns how many outgoing ones were dropped.
-    { m.close(out) } -> std::same_as<std::size_t>;
-};
+concept machine =
+    requires(M m, const M c, const pipe_profile &profile, pipe_id pipe, frame_id frame,
+             std::span<const std::byte> payload, instant now, effects &out) {
+        m.on_pipe_added(profile);
+        m.on_pipe_closed(pipe, now);
+        m.on_pipe_ready(pipe, now, out); // it has room for one message
+        m.on_message(pipe, frame, payload, now, out);
+        m.on_deadline(now);
+        { c.next_deadline() } -> std::same_as<instant>; // instant::max(): none
+        m.pump(now, out);
+        { c.queued_out() } -> std::same_as<std::size_t>;
+        { c.queued_in() } -> std::same_as<std::size_t>;
+        // Drops everything as far as `out` has room, counted as closed (outgoing) and unread
+        // (incoming); called until it emits nothing. Returns how many outgoing ones were dropped.
+        { m.close(out) } -> std::same_as<std::size_t>;
+    };
 
 // A machine may let a message go the short way. Out: with nothing queued and nothing owed, direct()
 // names the pipe that the message would be given to, and its header; went() says that it was put

@@ -41,6 +41,16 @@ private:
     std::size_t bytes_ = 0;
 };
 
+// A memfd of so many bytes, mapped for writing and then sealed. Nothing: the system has no memory, no
+// descriptor or no seals to give.
+struct sealed_memory {
+    descriptor fd;
+    mapping map;
+};
+[[nodiscard]] std::optional<sealed_memory> make_sealed(std::size_t bytes) noexcept;
+// Somebody else's, for reading. Empty: it is not sealed, or not all its pages are there.
+[[nodiscard]] mapping map_sealed(const descriptor &fd) noexcept;
+
 // This side's half.
 class own_segment {
 public:

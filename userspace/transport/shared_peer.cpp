@@ -127,7 +127,9 @@ std::size_t shared_peer::put(std::span<const std::byte> head, std::span<const st
                              std::size_t from) noexcept
 {
     const auto whole = head.size() + body.size();
-    full_ = false;
+    full_ = boarding_ && !put_boarding();
+    if (full_)
+        return from;
     barred_ = from == 0 && !allowed();
     if (barred_)
         return 0;
@@ -161,6 +163,69 @@ std::uint64_t shared_peer::unread() const noexcept
     return read <= sent_ ? sent_ - read : sent_;
 }
 
+// ---- broadcast rings ----
+
+// Whoever counts what it allows would have to count these too.
+bool shared_peer::listens() const noexcept
+{
+    const auto says = [&](std::size_t word) {
+        return hardware::load<std::memory_order_acquire>(theirs_->word(word));
+    };
+    return their_bell_ && says(SP_SEGMENT_LISTENS) != 0 && says(SP_SEGMENT_LIMIT) == any_number;
+}
+
+bool shared_peer::hear(const descriptor &ring) noexcept
+{
+    hearing_ = hearing::map(ring);
+    if (hearing_)
+        hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_LISTENS), 1);
+    return hearing_ != nullptr;
+}
+
+void shared_peer::board(const sp_boarding &b) noexcept
+{
+    boarding_ = b;
+    (void)put_boarding();
+}
+
+bool shared_peer::put_boarding() noexcept
+{
+    if (!out_->send(
+            {.payload = std::as_bytes(std::span(&*boarding_, 1)), .what = ring::kind::control})) {
+        full_ = true;
+        return false;
+    }
+    boarding_.reset();
+    put_ = true;
+    return true;
+}
+
+bool shared_peer::on_boarding(std::span<const std::byte> said) noexcept
+{
+    sp_boarding b;
+    if (!hearing_ || said.size() != sizeof b)
+        return false;
+    hardware::read(reinterpret_cast<std::byte *>(&b), said.data(), sizeof b);
+    in_->release();
+    return hearing_->board(b);
+}
+
+void shared_peer::leave(std::uint64_t number) noexcept
+{
+    // Before anything that is published later: whoever sees that has seen this.
+    hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_LEFT), number + 1);
+}
+
+std::uint64_t shared_peer::heard(std::uint64_t before, std::uint64_t published) noexcept
+{
+    // Acquire: pairs with tell_heard().
+    const auto said = hardware::load<std::memory_order_acquire>(theirs_->word(SP_SEGMENT_HEARD));
+    if (said >= before && said <= published)
+        return said;
+    bad_ = true;
+    return before;
+}
+
 // ---- in ----
 
 bool shared_peer::ended() const noexcept
@@ -183,16 +248,18 @@ void shared_peer::arm() noexcept
 {
     in_->tell();
     publish_read();
+    if (hearing_)
+        tell_heard(hearing_->owes(true));
     if (!paused_)
-        hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), 1);
-    if (full_ || barred_)
+        hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), ++sleeps_);
+    if (full_ || barred_ || awaited_)
         hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_WAITING), 1);
 }
 
 bool shared_peer::worth_waking() noexcept
 {
-    return (!paused_ && in_->waiting()) || (full_ && out_->progressed()) ||
-           (barred_ && allowed()) || ended();
+    return waiting() || (full_ && out_->progressed()) || (barred_ && allowed()) ||
+           (awaited_ && heard(0, ~std::uint64_t{0}) != *awaited_) || ended();
 }
 
 void shared_peer::disarm() noexcept

@@ -12,9 +12,12 @@
 
 #include "userspace/ring/doorbell.hpp"
 #include "userspace/ring/record_ring.hpp"
+#include "userspace/transport/hearing.hpp"
 #include "userspace/transport/segment.hpp"
 
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -68,6 +71,27 @@ public:
     // eighth of the ring, and before it sleeps.
     [[nodiscard]] std::uint64_t unread() const noexcept;
 
+    // ---- broadcast rings (broadcast.hpp): ours, which it may hear, and its own
+    // It has mapped ours, can be woken, and takes any number of messages.
+    [[nodiscard]] bool listens() const noexcept;
+    void board(const sp_boarding &b) noexcept; // what follows comes by ours
+    void leave(std::uint64_t number) noexcept; // from this message on nothing is for it
+    // How much of ours it has passed, as it says: between what it said before and what there is.
+    [[nodiscard]] std::uint64_t heard(std::uint64_t before, std::uint64_t published) noexcept;
+    // It holds us back: it is asked to wake us when it has passed more than this.
+    void await(std::optional<std::uint64_t> passed) noexcept { awaited_ = passed; }
+    [[nodiscard]] const std::uint64_t &sleep() const noexcept // the word; 0: it is awake
+    {
+        return theirs_->word(SP_SEGMENT_ASLEEP);
+    }
+    // About to sleep: it may be so long until we are noticed.
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept
+    {
+        return aboard() ? hearing_->patience() : std::chrono::nanoseconds(0);
+    }
+    // Its ring. False: it is not one.
+    [[nodiscard]] bool hear(const descriptor &ring) noexcept;
+
     // ---- in
     // Shows parts to `use(const shared_part &)` until it says false, at most `n`; how many it took.
     // What it did not take is shown again after resume().
@@ -75,10 +99,14 @@ public:
     std::size_t take(std::size_t n, Use &&use) noexcept
     {
         std::size_t taken = 0;
-        for (; taken < n && !paused_; ++taken) {
+        if (boarding_)
+            (void)put_boarding();
+        for (; taken < n && !paused_ && !aboard(); ++taken) {
             const auto found = in_->peek();
             if (!found)
                 break;
+            if (found->what == ring::kind::control && on_boarding(found->payload))
+                continue;
             if (found->what != ring::kind::data) {
                 bad_ = true;
                 break;
@@ -98,12 +126,30 @@ public:
         publish_read();
         return taken;
     }
+    // The same of what comes by its broadcast ring, see hearing::take(). What comes next may be in
+    // the other of the two.
+    template <class Use>
+    std::size_t take_heard(std::size_t n, Use &&use) noexcept
+    {
+        if (!aboard() || paused_)
+            return 0;
+        const auto taken = hearing_->take(n, theirs_->word(SP_SEGMENT_LEFT), use);
+        paused_ = hearing_->paused();
+        tell_heard(hearing_->owes(false));
+        return taken;
+    }
+    [[nodiscard]] bool aboard() const noexcept { return hearing_ && hearing_->aboard(); }
     void resume() noexcept { paused_ = false; }
     // The same for one message that came as one record: looked at, and then accepted or put back.
     // Nothing: there is none, or take() has to see it.
-    [[nodiscard]] bool waiting() const noexcept { return !paused_ && in_->waiting(); }
+    [[nodiscard]] bool waiting() const noexcept
+    {
+        return !paused_ && (aboard() ? hearing_->waiting() : in_->waiting());
+    }
     [[nodiscard]] std::optional<std::span<const std::byte>> peek_whole() noexcept
     {
+        if (aboard())
+            return std::nullopt;
         const auto found = in_->peek();
         if (!found || found->what != ring::kind::data ||
             found->what_for.flags != (first | last) ||
@@ -121,7 +167,10 @@ public:
     // The application has taken a message: with a credit, the peer may send one more.
     void consumed() noexcept;
     // It wrote what no honest peer writes.
-    [[nodiscard]] bool fault() const noexcept { return bad_ || in_->fault() || out_->fault(); }
+    [[nodiscard]] bool fault() const noexcept
+    {
+        return bad_ || in_->fault() || out_->fault() || (hearing_ && hearing_->fault());
+    }
     // It said that nothing more comes; what is in its ring counts.
     [[nodiscard]] bool ended() const noexcept;
 
@@ -158,6 +207,17 @@ private:
     shared_peer(own_segment ours, descriptor bell, waiter &sleeper) noexcept;
 
     [[nodiscard]] bool allowed() noexcept;
+    [[nodiscard]] bool put_boarding() noexcept;
+    [[nodiscard]] bool on_boarding(std::span<const std::byte> said) noexcept;
+    void tell_heard(bool owed) noexcept
+    {
+        if (!owed)
+            return;
+        // Release: pairs with heard(). Our copies of what lies before are done.
+        ring::hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_HEARD),
+                                                         hearing_->tell());
+        freed_ = true;
+    }
     void publish_read() noexcept
     {
         if (in_->told() == published_)
@@ -186,6 +246,11 @@ private:
     bool barred_ = false; // the peer allowed no more
     bool paused_ = false; // what came next was not taken
     bool bad_ = false;
+
+    std::unique_ptr<hearing> hearing_;     // of the peer's broadcast ring
+    std::optional<sp_boarding> boarding_;  // it is to be told, and its ring was full
+    std::optional<std::uint64_t> awaited_; // of ours: it holds us back
+    std::uint64_t sleeps_ = 0;             // each has a number
 };
 
 } // namespace sp::transport

@@ -141,11 +141,10 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
     }
     stats_->add(stat::unixgram_received);
     const auto type = packet[offsetof(sp_header, type)];
-    if (!listens_ && type == std::byte{SP_ACCEPT}) {
+    if (!listens_ && (type == std::byte{SP_COOKIE} || type == std::byte{SP_ACCEPT}))
         listener_ = credentials_of(i); // nobody else can write to a socket that is connected
-        if (!meet_listener(i, packet))
-            return {};
-    }
+    if (!listens_ && type == std::byte{SP_ACCEPT} && !meet_listener(i, packet))
+        return {};
     if (gifts_[i][0] && type != std::byte{listens_ ? SP_INIT : SP_ACCEPT})
         stats_->add(stat::unixgram_descriptors);
     return packet;
@@ -243,15 +242,18 @@ unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std
     }
     alignas(cmsghdr) std::array<std::byte, gifts_space> beside{};
     if (by && gives(*by, packet)) {
-        const std::array<int, 2> both{by->shared->segment_fd(), by->shared->bell_fd()};
+        const bool all = by->ring && same_user(*by);
+        const std::array<int, 3> ours{by->shared->segment_fd(), by->shared->bell_fd(),
+                                      all ? by->ring->fd() : -1};
+        const auto bytes_of_them = (all ? 3 : 2) * sizeof(int);
         cmsghdr head{};
-        head.cmsg_len = CMSG_LEN(sizeof both);
+        head.cmsg_len = CMSG_LEN(bytes_of_them);
         head.cmsg_level = SOL_SOCKET;
         head.cmsg_type = SCM_RIGHTS;
         std::memcpy(beside.data(), &head, sizeof head);
-        std::memcpy(beside.data() + CMSG_LEN(0), both.data(), sizeof both);
+        std::memcpy(beside.data() + CMSG_LEN(0), ours.data(), bytes_of_them);
         message.msg_control = beside.data();
-        message.msg_controllen = beside.size();
+        message.msg_controllen = CMSG_SPACE(bytes_of_them);
     }
     const auto sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent >= 0) {
@@ -308,6 +310,11 @@ void unixgram::flush() noexcept
 {
     if (!stirred_.empty())
         ring_bells();
+    if (aired_) {
+        const auto woken = share_.rings->flush();
+        stats_->add(stat::ring_doorbells, woken.of_them);
+        aired_ = !woken.all;
+    }
     if (waiting_ == 0)
         return;
     for (auto &r : routes_)

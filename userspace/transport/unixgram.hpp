@@ -23,11 +23,13 @@
 #include "sp/abi/names.hpp"
 #include "sp/abi/wire.h"
 #include "sp/error.hpp"
+#include "userspace/transport/broadcast.hpp"
 #include "userspace/transport/descriptor.hpp"
 #include "userspace/transport/shared_peer.hpp"
 #include "userspace/transport/unix_path.hpp"
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -49,6 +51,7 @@ struct allow_list {
 struct share_options {
     waiter *sleeper = nullptr;
     std::size_t ring_bytes = 256 * 1024;
+    std::shared_ptr<broadcasts> rings{}; // of the node's sockets; none: nothing is broadcast
 };
 
 class unixgram {
@@ -175,7 +178,8 @@ public:
     // Messages put that its peer is not known to have read.
     [[nodiscard]] std::uint64_t unread(route_id id) const noexcept
     {
-        return routes_[static_cast<std::uint32_t>(id)].shared->unread();
+        const auto &r = routes_[static_cast<std::uint32_t>(id)];
+        return r.shared->unread() + (r.ring ? r.ring->unread(*r.shared) : 0);
     }
     // The application took a message that came by this route.
     void consumed(route_id id) noexcept
@@ -184,9 +188,50 @@ public:
         r.shared->consumed();
         stir(r);
     }
+    // ---- broadcast rings: what core::broadcasting_transport asks for
+    // Of a route that was just opened: its socket publishes, or hears what its peer publishes.
+    void publishes(route_id id, std::uint32_t socket) noexcept;
+    void hears(route_id id) noexcept;
+    // The largest message that its peer, with whom memory is shared, takes from our broadcast ring;
+    // 0: it does not listen.
+    [[nodiscard]] std::size_t broadcast_max(route_id id) const noexcept
+    {
+        const auto &r = routes_[static_cast<std::uint32_t>(id)];
+        return r.ring && r.shared->listens() ? r.ring->payload_max() : 0;
+    }
+    void board(route_id id) noexcept
+    {
+        auto &r = routes_[static_cast<std::uint32_t>(id)];
+        r.ring->board(*r.shared);
+        stir(r);
+    }
+    // By any route that is aboard, for all of its socket that are.
+    void part(route_id id) noexcept
+    {
+        ring_of(id).part();
+        aired_ = true;
+    }
+    void publish(route_id id, std::span<const std::byte> body) noexcept
+    {
+        ring_of(id).publish(body);
+        aired_ = true;
+    }
+    [[nodiscard]] bool broadcast_room(route_id id, std::size_t n) noexcept
+    {
+        return ring_of(id).has_room(n);
+    }
+    [[nodiscard]] bool broadcast_crowded(route_id id) noexcept { return ring_of(id).crowded(); }
+    [[nodiscard]] std::uint64_t published(route_id id) const noexcept
+    {
+        return ring_of(id).published();
+    }
     // Somebody is about to sleep, and is awake again. False: not now, something has come.
     [[nodiscard]] bool arm() noexcept;
     void disarm() noexcept;
+    // Armed: so much later one looks once more whether it is still quiet, or sleeps over something;
+    // see broadcast.hpp.
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept;
+    [[nodiscard]] bool quiet() const noexcept;
 
     // The address of the listener as its dialers know it.
     [[nodiscard]] static sp_address listener_address() noexcept;
@@ -202,20 +247,23 @@ private:
         std::uint32_t credit = 0;  // messages from the peer that may be on the way; 0: any number
         std::uint64_t offered = 0; // the id of the connection, as a dialer's INIT had it
         descriptor life{};         // readable when the peer's process has ended
-        bool stirred = false;      // listed in stirred_
-        bool over = false;         // its end has been told
+        std::shared_ptr<broadcast> ring{}; // that its peer may hear
+        descriptor given{};                // its peer's, until we know whether we hear it
+        bool hears = false;
+        bool stirred = false; // listed in stirred_
+        bool over = false;    // its end has been told
     };
 
-    // What comes beside a packet: a segment and a bell.
-    using gifts = std::array<descriptor, 2>;
+    // What comes beside a packet: a segment, a bell and, from who publishes, a broadcast ring.
+    using gifts = std::array<descriptor, 3>;
 
     // A datagram that says nothing but: wake up.
     static constexpr std::array bell{std::byte{0}};
 
-    // Room for the credentials and, where memory is shared, two descriptors. What else somebody
+    // Room for the credentials and, where memory is shared, three descriptors. What else somebody
     // sends does not fit and is never installed here.
     static constexpr std::size_t credentials_space = CMSG_SPACE(sizeof(ucred));
-    static constexpr std::size_t gifts_space = CMSG_SPACE(2 * sizeof(int));
+    static constexpr std::size_t gifts_space = CMSG_SPACE(3 * sizeof(int));
     struct control {
         alignas(cmsghdr) std::array<std::byte, credentials_space + gifts_space> bytes;
         std::size_t length = 0;
@@ -241,6 +289,12 @@ private:
     [[nodiscard]] bool meet(route &r, std::size_t i,
                             const std::optional<credentials> &who) noexcept;
     [[nodiscard]] bool gives(const route &r, std::span<const std::byte> packet) const noexcept;
+    [[nodiscard]] broadcast &ring_of(route_id id) const noexcept
+    {
+        return *routes_[static_cast<std::uint32_t>(id)].ring;
+    }
+    [[nodiscard]] bool same_user(const route &r) const noexcept;
+    void hear(route &r, descriptor ring) noexcept;
     void look_after_peers() noexcept;
     void ring_bells() noexcept;
     void part_from(route &r) noexcept;
@@ -255,10 +309,17 @@ private:
     std::size_t take(route &r, Use &use) noexcept
     {
         auto &peer = *r.shared;
-        const auto n = peer.take(records_turn,
-                                 [&](const shared_part &part) { return use(peer.cookie(), part); });
-        if (n > 0)
-            stir(r);
+        auto n = peer.take(records_turn,
+                           [&](const shared_part &part) { return use(peer.cookie(), part); });
+        if constexpr (requires { use.of(peer.cookie()); })
+            while (n < records_turn && peer.aboard()) { // and back, when they part
+                n += peer.take_heard(records_turn - n, use.of(peer.cookie()));
+                if (peer.aboard())
+                    break;
+                n += peer.take(records_turn - n,
+                               [&](const shared_part &part) { return use(peer.cookie(), part); });
+            }
+        stir(r);
         if (peer.fault())
             end(r, errc::protocol_error);
         return n;
@@ -291,6 +352,7 @@ private:
     std::vector<std::uint32_t> begun_;   // those whose messages go through rings
     std::vector<std::uint32_t> stirred_; // those whose peer may have to be woken
     bool armed_ = false;
+    bool aired_ = false; // something was published by a route of ours
     std::deque<std::pair<sp_address, errc>> failures_;
 };
 

@@ -39,6 +39,9 @@ unixgram::~unixgram()
 {
     if (lives_)
         share_.sleeper->remove(lives_.get());
+    for (auto &r : routes_)
+        if (r.ring && r.shared)
+            r.ring->remove(*r.shared);
 }
 
 // ---- meeting ----
@@ -101,7 +104,52 @@ bool unixgram::meet(route &r, std::size_t i, const std::optional<credentials> &w
         return false;
     }
     r.life = life_of(who);
+    if (given[2])
+        hear(r, std::move(given[2]));
     return true;
+}
+
+// ---- broadcast rings ----
+
+// Everybody who maps a broadcast ring reads all of it, as long as it likes: only those have it who
+// could as well look into this process.
+bool unixgram::same_user(const route &r) const noexcept
+{
+    const auto &who = listens_ ? r.who : listener_;
+    return who && who->uid == ::geteuid();
+}
+
+void unixgram::publishes(route_id id, std::uint32_t socket) noexcept
+{
+    auto &r = routes_[static_cast<std::uint32_t>(id)];
+    if (!shares_ || !share_.rings || (listens_ && (!r.shared || !same_user(r))))
+        return;
+    r.ring = share_.rings->of(socket, share_.ring_bytes);
+    if (!r.ring)
+        stats_->add(stat::ring_no_segment);
+}
+
+void unixgram::hears(route_id id) noexcept
+{
+    auto &r = routes_[static_cast<std::uint32_t>(id)];
+    r.hears = true;
+    if (r.given && r.shared)
+        hear(r, std::exchange(r.given, {}));
+}
+
+// The peer's ring, which it handed over. Without one it sends by the ring of the pair.
+void unixgram::hear(route &r, descriptor ring) noexcept
+{
+    if (!same_user(r))
+        return;
+    if (!r.hears && listens_) { // its socket has not said yet
+        r.given = std::move(ring);
+        return;
+    }
+    if (!r.hears)
+        stats_->add(stat::unixgram_descriptors);
+    else if (!r.shared->hear(ring))
+        stats_->add(stat::ring_bad_segment);
 }
 
 // Inside the sink: the INIT that this route is opened for may have brought the dialer's half.
@@ -165,6 +213,12 @@ bool unixgram::share(route_id id, std::uint32_t cookie) noexcept
         if (!lives_ || ::epoll_ctl(lives_.get(), EPOLL_CTL_ADD, r.life.get(), &event) != 0)
             r.life.reset();
     }
+    if (std::exchange(r.given, {}))
+        stats_->add(stat::unixgram_descriptors);
+    if (r.ring) {
+        r.ring->add(*r.shared);
+        aired_ = true;
+    }
     r.shared->begin(cookie, armed_);
     begun_.push_back(index);
     stats_->add(stat::ring_begun);
@@ -183,6 +237,8 @@ void unixgram::part_from(route &r) noexcept
     std::erase(stirred_, index);
     if (r.life && r.shared->begun())
         ::epoll_ctl(lives_.get(), EPOLL_CTL_DEL, r.life.get(), nullptr);
+    if (r.ring)
+        r.ring->remove(*r.shared);
     const bool by_datagram = r.shared->met() && !r.shared->has_bell();
     r.shared.reset();
     if (by_datagram)
@@ -242,8 +298,22 @@ bool unixgram::arm() noexcept
     for (const auto i : begun_)
         routes_[i].shared->arm();
     ring::hardware::fence<std::memory_order_seq_cst>(); // pairs with must_wake()
+    return quiet();
+}
+
+// Nothing has come for which nobody rings a bell.
+bool unixgram::quiet() const noexcept
+{
     return std::ranges::none_of(begun_,
                                 [&](auto i) { return routes_[i].shared->worth_waking(); });
+}
+
+std::chrono::nanoseconds unixgram::patience() const noexcept
+{
+    std::chrono::nanoseconds most{0};
+    for (const auto i : begun_)
+        most = std::max(most, routes_[i].shared->patience());
+    return most;
 }
 
 void unixgram::disarm() noexcept

@@ -11,6 +11,9 @@
  *   0x200  waiting   1: ring my bell when there is room again in my ring
  *   0x280  limit     messages that the peer may send in all; ~0: any number
  *   0x300  closed    1: nothing more comes; what is committed counts
+ *   0x380  listens   1: I can read your broadcast ring (abi/broadcast.h)
+ *   0x400  heard     messages of your broadcast ring that I have passed
+ *   0x480  left      1 + the number of the message in my broadcast ring from which on they are not for you; 0: none
  *   0x1000 ring      of records, see userspace/ring/record.hpp
  */
 #ifndef SP_ABI_SEGMENT_H
@@ -27,6 +30,9 @@
 #define SP_SEGMENT_WAITING 0x200
 #define SP_SEGMENT_LIMIT 0x280
 #define SP_SEGMENT_CLOSED 0x300
+#define SP_SEGMENT_LISTENS 0x380
+#define SP_SEGMENT_HEARD 0x400
+#define SP_SEGMENT_LEFT 0x480
 #define SP_SEGMENT_RING 0x1000
 
 #define SP_SEGMENT_RING_MIN 0x1000     /* bytes, a power of two */
