@@ -66,6 +66,24 @@ void engine<Transport, Streams>::publish(socket &s, frame_id frame) noexcept
     }
 }
 
+// The short way: counted like the long one.
+template <transport Transport, stream_transport Streams>
+void engine<Transport, Streams>::publish_now(socket_id id, std::span<const std::byte> body,
+                                             std::size_t pipes) noexcept
+{
+    if constexpr (broadcasting_transport<Transport>) {
+        auto &s = *sockets_.find(id);
+        SP_INVARIANT(pipes == s.aboard.size());
+        const auto &p = *pipes_.find(s.aboard.front());
+        transports_[p.transport]->publish(p.route, body);
+        count(s, stat::socket_accepted);
+        count(s, stat::socket_copied_out, pipes - 1);
+        count(s, stat::socket_sent, pipes);
+        ++s.untended;
+        transports_[p.transport]->flush();
+    }
+}
+
 template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::part(socket &s) noexcept
 {

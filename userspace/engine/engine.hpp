@@ -135,6 +135,8 @@ public:
     [[nodiscard]] bool may_publish(socket_id id, std::size_t size) noexcept;
     // So many were published that whoever reads them in this engine needs a turn.
     [[nodiscard]] bool owes_turn(socket_id id) noexcept;
+    // Publishes a message for all pipes of a socket, which are aboard and so many, at once.
+    void publish_now(socket_id id, std::span<const std::byte> body, std::size_t pipes) noexcept;
     // A pipe with its books as of now.
     [[nodiscard]] pipe *find_settled(pipe_id id) noexcept;
 

@@ -45,6 +45,7 @@ public:
     }
 
     [[nodiscard]] bool broadcasts() const noexcept { return together_; }
+    [[nodiscard]] std::size_t direct(std::size_t size) const noexcept { return sends_.direct(size); }
     [[nodiscard]] bool holds_back() const noexcept { return sends_.on_full() == overflow::block; }
 
     [[nodiscard]] bool waiting() const noexcept { return !queue_.empty(); }

@@ -70,6 +70,13 @@ public:
     fate offer(message_id message, pipe_id pipe, effects &out);
     void end(message_id message, effects &out); // counts the copies, or no_peer if there are none
 
+    // The short way (types.hpp) of a message without a header: all pipes get it by one publish, and
+    // nothing is owed. How many they are; 0: it has to go the long way.
+    [[nodiscard]] std::size_t direct(std::size_t size) const noexcept
+    {
+        return pipes_.empty() && size <= together_ && arrears_.empty() ? aboard_.size() : 0;
+    }
+
     // Whether a message, header included, would be sent or queued without a drop; one that the peer
     // never takes does not wait for it.
     [[nodiscard]] bool accepts(pipe_id pipe, std::size_t size) const noexcept;

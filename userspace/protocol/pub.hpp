@@ -41,6 +41,7 @@ public:
     {
         return sends_.on_full() == overflow::drop_oldest || holds_back();
     }
+    [[nodiscard]] std::size_t direct(std::size_t size) const noexcept { return sends_.direct(size); }
     [[nodiscard]] bool holds_back() const noexcept { return sends_.on_full() == overflow::block; }
 
     void on_deadline(instant) {}
