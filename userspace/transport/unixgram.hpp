@@ -140,8 +140,10 @@ public:
     {
         auto &r = routes_[static_cast<std::uint32_t>(id)];
         const auto to = r.shared->put(head, body, from);
-        if (to < head.size() + body.size())
+        if (to < head.size() + body.size()) {
             stats_->add(stat::ring_full);
+            wait_for_room(r);
+        }
         stir(r);
         return to;
     }
@@ -233,6 +235,7 @@ private:
     [[nodiscard]] bool gives(const route &r, std::span<const std::byte> packet) const noexcept;
     void look_after_peers() noexcept;
     void ring_bells() noexcept;
+    void wait_for_room(route &r) noexcept;
     void part_from(route &r) noexcept;
     void stir(route &r) noexcept
     {

@@ -231,6 +231,18 @@ void unixgram::ring_bells() noexcept
     stirred_.clear();
 }
 
+// A ring turned out to be full in a call beside the one that sleeps: it must be woken for room, and
+// lay down without knowing.
+void unixgram::wait_for_room(route &r) noexcept
+{
+    if (!armed_)
+        return;
+    r.shared->arm();
+    ring::hardware::fence<std::memory_order_seq_cst>(); // pairs with settle() of the peer
+    if (r.shared->worth_waking())
+        share_.sleeper->wake();
+}
+
 void unixgram::arm() noexcept
 {
     armed_ = true;
