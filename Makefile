@@ -243,7 +243,7 @@ demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
 	$(Q)for b in $(benches); do $$b || exit 1; done
 
-bench-local: $(BUILD)/bench/ring $(BUILD)/bench/roundtrip_local $(BUILD)/bench/stream_local $(BUILD)/bench/fanout_local ## the same, between processes of this host only
+bench-local: $(BUILD)/bench/ring $(BUILD)/bench/roundtrip_local $(BUILD)/bench/stream_local $(BUILD)/bench/fanout_local $(BUILD)/bench/large_local ## the same, between processes of this host only
 	$(Q)for b in $^; do $$b || exit 1; done
 
 docs: $(BUILD)/sp ## write the pages that are made from the tables

@@ -131,6 +131,11 @@ public:
     {
         return std::get_if<transport::unixgram>(&any_)->put(route, head, body, from);
     }
+    [[nodiscard]] handing hand_over(route_id route, std::span<const std::byte> head,
+                                    large_memory &body, std::size_t n) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->hand_over(route, head, body, n);
+    }
     [[nodiscard]] std::uint64_t unread(route_id route) const noexcept
     {
         return std::get<transport::unixgram>(any_).unread(route);
@@ -190,6 +195,6 @@ private:
 };
 
 static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier> &&
-              core::sharing_transport<carrier>);
+              core::lending_transport<carrier>);
 
 } // namespace sp

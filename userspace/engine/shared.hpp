@@ -66,7 +66,7 @@ bool engine<Transport, Streams>::take_shared(pipe_id id, const auto &part, insta
         p->sated = true;
         return false;
     }
-    switch (take_record(id, *p, *sockets_.find(p->socket), record_of(*p, part), now)) {
+    switch (take_piece(id, *p, *sockets_.find(p->socket), part, now)) {
     case taking::done:
         delivered_ = true;
         return true;
@@ -88,8 +88,10 @@ bool engine<Transport, Streams>::write_shared(socket &s, pipe_id id, pipe &p,
     if constexpr (sharing_transport<Transport>) {
         const auto head = std::span(message.header).first(message.header_bytes);
         const auto body = pool_[message.frame].body();
-        p.written = transports_[p.transport]->put(p.route, head, body, p.written);
-        if (p.written < head.size() + body.size()) {
+        const auto handed = hand_over_memory(p, message);
+        if (handed == handing::copy)
+            p.written = transports_[p.transport]->put(p.route, head, body, p.written);
+        if (handed != handing::done && p.written < head.size() + body.size()) {
             block(id, p);
             return false;
         }
@@ -139,7 +141,7 @@ void engine<Transport, Streams>::drain_shared(socket *s, pipe_id id, pipe &p, in
                 drop(part);
                 return true;
             }
-            const auto what = take_record(id, p, *s, record_of(p, part), now);
+            const auto what = take_piece(id, p, *s, part, now);
             if (what == taking::not_now)
                 drop(part);
             return what != taking::ended;

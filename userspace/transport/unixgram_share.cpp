@@ -94,12 +94,15 @@ bool unixgram::meet(route &r, std::size_t i, const std::optional<credentials> &w
 {
     auto given = std::exchange(gifts_[i], {});
     // Another user's bell could be made to block whoever rings it: it is woken by datagrams.
-    if (!who || who->uid != ::geteuid())
+    const bool same_user = who && who->uid == ::geteuid();
+    if (!same_user)
         given[1].reset();
     if (!r.shared->meet(given[0], std::move(given[1]))) {
         stats_->add(stat::ring_bad_segment);
         return false;
     }
+    if (same_user && takes_lent_)
+        r.shared->take_lent();
     r.life = life_of(who);
     return true;
 }
@@ -111,6 +114,8 @@ void unixgram::meet_dialer(route &r) noexcept
         return;
     if (!meet(r, at_, r.who))
         r.shared.reset();
+    std::memcpy(&r.offered, room_.get() + at_ * packet_bytes_max + offsetof(sp_init, identity.scid),
+                sizeof r.offered);
 }
 
 // The ACCEPT of a connection to which we offered memory. Without the listener's half there are
