@@ -255,7 +255,7 @@ demo: $(BUILD)/sp ## two hosts on this machine exchange messages through XDP
 bench: $(benches) $(BUILD)/sp ## measure, as ratios inside one run
 	$(Q)for b in $(benches); do $$b || exit 1; done
 
-bench_local := ring roundtrip_local blocked_local stream_local fanout_local peers_local
+bench_local := ring roundtrip_local blocked_local stream_local fanout_local large_local peers_local
 bench-local: $(bench_local:%=$(BUILD)/bench/%) ## the same, between processes of this host only
 	$(Q)for b in $^; do $$b || exit 1; done
 

@@ -2,7 +2,7 @@
 //
 // unixgram:// as an application meets it where memory is shared: nothing by datagrams but the
 // beginning and the end, everything delivered whoever goes, and datagrams where there is no memory.
-#include "tests/support/local.hpp"
+#include "tests/support/descriptors.hpp"
 
 #include <filesystem>
 #include <optional>
@@ -165,6 +165,28 @@ TEST_F(shared_memory, holds_back_a_sender_and_loses_nothing_when_nobody_reads)
         ASSERT_EQ(text_of(pull.recv(patience)), std::to_string(i));
     must(push.send("again", patience));
     EXPECT_EQ(text_of(pull.recv(patience)), "again");
+}
+
+// The answer does not fit the ring; who drives then is asleep already, and lay down before.
+TEST_F(shared_memory, goes_on_with_an_answer_whose_giver_makes_no_other_call)
+{
+    open_engine({.waiting = sp::waiting::block, .ring_bytes = 4096});
+    auto rep = listening();
+    const auto readable = must(rep.recv_fd()); // with one, the keeper drives between calls
+    auto theirs = other({.waiting = sp::waiting::block, .ring_bytes = 4096});
+    auto req = must(sp::req::open({.on = &theirs}));
+    (void)must(req.dial(url(), patience));
+    for (int i = 0; i < 200; ++i) {
+        std::jthread asking([&] {
+            const auto answer = req.request("?", patience);
+            EXPECT_EQ(answer ? answer->size() : 0u, 500'000u) << i;
+        });
+        sleep_until_readable(readable);
+        auto question = rep.try_recv();
+        ASSERT_TRUE(question);
+        must(std::move(*question).reply(std::string(500'000, 'x'), patience));
+        asking.join();
+    }
 }
 
 TEST_F(shared_memory, allows_as_many_messages_as_credit_says)

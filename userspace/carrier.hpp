@@ -137,6 +137,11 @@ public:
         return std::get_if<transport::unixgram>(&any_)->lane(route);
     }
     void wake(route_id route) noexcept { std::get_if<transport::unixgram>(&any_)->wake(route); }
+    [[nodiscard]] handing hand_over(route_id route, std::span<const std::byte> head,
+                                    large_memory &body, std::size_t n) noexcept
+    {
+        return std::get_if<transport::unixgram>(&any_)->hand_over(route, head, body, n);
+    }
     [[nodiscard]] std::uint64_t unread(route_id route) const noexcept
     {
         return std::get<transport::unixgram>(any_).unread(route);
@@ -242,6 +247,6 @@ private:
 };
 
 static_assert(core::vouching_transport<carrier> && core::framed_transport<carrier> &&
-              core::broadcasting_transport<carrier>);
+              core::broadcasting_transport<carrier> && core::lending_transport<carrier>);
 
 } // namespace sp

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "userspace/node.hpp"
 
+#include "userspace/transport/handover.hpp"
 #include "userspace/transport/segment.hpp"
 
 #include <csignal>
@@ -49,6 +50,8 @@ result<std::shared_ptr<node>> node::open(const engine_options &options)
     if (options.ring_bytes != 0 && !transport::own_segment::takes(options.ring_bytes))
         return std::unexpected(
             error::numbered(2008, "ring_bytes is 0, or a power of two from 4 KiB to 16 MiB"));
+    if (options.handover_bytes && *options.handover_bytes < transport::handover_bytes_min)
+        return std::unexpected(error::numbered(2008, "handover_bytes is at least 64 KiB"));
     static const int watching_forks =
         ::pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
     (void)watching_forks;

@@ -380,14 +380,14 @@ result<core::frame *> socket_core::frame_for(lock &held, std::size_t size, const
         return std::unexpected(
             error::numbered(2007, "a message of " + std::to_string(size) + " bytes is too large",
                             "message_max is " + std::to_string(message_max_) + " here"));
-    auto *f = engine().pool().allocate(size);
+    auto *f = engine().pool().allocate_to_send(size);
     if (f)
         return f;
     const auto outcome = node_->run_until(held, how_long, [&] {
         if (closed_)
             return true;
         do
-            f = engine().pool().allocate(size);
+            f = engine().pool().allocate_to_send(size);
         while (!f && !engine().pool().ask());
         return f != nullptr;
     });
@@ -404,7 +404,9 @@ result<core::frame *> socket_core::frame_for(lock &held, std::size_t size, const
 result<core::frame *> socket_core::frame_of(lock &held, bytes body, const wait &how_long)
 {
     auto f = frame_for(held, body.size(), how_long);
-    if (f && !body.empty())
+    if (f && core::frame_pool::memory_of(**f))
+        transport::write_into(*core::frame_pool::memory_of(**f), body);
+    else if (f && !body.empty())
         std::memcpy((*f)->data(), body.data(), body.size());
     return f;
 }

@@ -96,7 +96,10 @@ public:
     // A frame holding `body` if there is one without waiting.
     [[nodiscard]] core::frame *frame_now(bytes body) noexcept
     {
-        auto *f = body.size() <= message_max_ ? engine().pool().allocate(body.size()) : nullptr;
+        auto &pool = engine().pool();
+        auto *f = body.size() <= message_max_ && body.size() < pool.large_bytes_min()
+                      ? pool.allocate(body.size())
+                      : nullptr;
         if (f && !body.empty())
             std::memcpy(f->data(), body.data(), body.size());
         return f;

@@ -310,6 +310,14 @@ result<place> transports::dial_stream(const url &u, transport::stream_options op
 
 // ---- unixgram ----
 
+// Large messages can be handed to peers of this host, if they lie in memory that is made for it.
+void transports::lend_memory() noexcept
+{
+    if (options_->ring_bytes > 0)
+        engine_->pool().lend_from(transport::make_large, options_->handover_bytes.value_or(
+                                                             transport::handover_bytes_usual()));
+}
+
 result<place> transports::listen_path(const url &u, const transport::stream_options &options)
 {
     auto opened = transport::unixgram::listen(
@@ -321,6 +329,7 @@ result<place> transports::listen_path(const url &u, const transport::stream_opti
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
     if (!made)
         return std::unexpected(made.error());
+    lend_memory();
     ++(*made)->users;
     return place{.stream = {}, .slot = (*made)->slot, .peer = {}, .shown = "unixgram://" + u.path};
 }
@@ -335,6 +344,7 @@ result<place> transports::dial_path(const url &u)
     auto made = add(carrier(std::move(*opened)), scheme::unixgram, "");
     if (!made)
         return std::unexpected(made.error());
+    lend_memory();
     ++(*made)->users;
     return place{.stream = {},
                  .slot = (*made)->slot,

@@ -68,6 +68,7 @@ private:
     [[nodiscard]] result<place> listen_ip(const url &u);
     [[nodiscard]] result<place> listen_stream(const url &u, transport::stream_options options);
     [[nodiscard]] result<place> dial_path(const url &u);
+    void lend_memory() noexcept;
     [[nodiscard]] result<place> dial_ip(const url &u);
     [[nodiscard]] result<place> dial_stream(const url &u, transport::stream_options options);
     [[nodiscard]] result<place> watch_streams(place_id made);

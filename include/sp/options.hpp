@@ -93,6 +93,10 @@ struct engine_options {
     // Of the ring that each end of a unixgram:// connection shares: a power of two from 4 KiB to
     // 16 MiB; 0: no memory is shared, datagrams carry the messages.
     std::uint32_t ring_bytes = 256 * 1024;
+    // unixgram://, between processes of one user: messages of so many bytes, at least 64 KiB, are
+    // handed over in memory of their own and not copied. Unset: 2 MiB where the system gives huge
+    // pages to such memory, else 64 MiB.
+    std::optional<std::uint64_t> handover_bytes = {};
     int netns_fd = -1;     // sockets are opened in this network namespace; -1: the caller's
     bool insecure = false; // plaintext between hosts, knowingly; SP_INSECURE=1 sets it from outside
     std::uint8_t ip_protocol = 253;       // the same on every host

@@ -252,7 +252,7 @@ struct engine<Transport, Streams>::draining_sink {
     bool operator()(std::uint32_t, const auto &part) const
     {
         const auto what =
-            s->closing ? taking::not_now : e->take_record(id, *p, *s, record_of(*p, part), now);
+            s->closing ? taking::not_now : e->take_piece(id, *p, *s, part, now);
         if (what == taking::not_now && part.last) {
             e->count(*s, stat::socket_received, 1, id);
             e->count(*s, s->closing ? stat::socket_closed : stat::socket_memory, 1, id);

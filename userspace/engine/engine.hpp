@@ -263,6 +263,10 @@ private:
     [[nodiscard]] bool take_shared(pipe_id id, const auto &part, instant now);
     bool write_shared(socket &s, pipe_id id, pipe &p, const outgoing &message);
     void on_shared_consumed(pipe &p);
+    // lent.hpp: large messages in memory of their own
+    [[nodiscard]] handing hand_over_memory(pipe &p, const outgoing &message) noexcept;
+    [[nodiscard]] taking take_piece(pipe_id id, pipe &p, socket &s, const auto &part, instant now);
+    [[nodiscard]] taking take_lent(pipe_id id, pipe &p, socket &s, const auto &part, instant now);
     [[nodiscard]] std::uint64_t unread(const socket &s, const pipe &p) const noexcept;
     void drain_shared(socket *s, pipe_id id, pipe &p, instant now);
 
@@ -376,6 +380,7 @@ private:
 #include "userspace/engine/broadcast.hpp"
 #include "userspace/engine/endpoints.hpp"
 #include "userspace/engine/express.hpp"
+#include "userspace/engine/lent.hpp"
 #include "userspace/engine/packets.hpp"
 #include "userspace/engine/pipes.hpp"
 #include "userspace/engine/shared.hpp"

@@ -5,9 +5,11 @@
 // go back to the system when the memory is wanted for another size. The
 // engine's thread allocates and counts references; an application thread that is
 // done with a message gives its reference back through give_back(), the one call that may come from
-// any thread. Frames live as long as the pool.
+// any thread. Frames live as long as the pool. A large message may lie in memory of its own, which
+// is made elsewhere (sp/abi/large_memory.hpp): the pool keeps it, and counts it like its own.
 #pragma once
 
+#include "sp/abi/large_memory.hpp"
 #include "userspace/protocol/types.hpp"
 
 #include <algorithm>
@@ -35,22 +37,35 @@ struct alignas(64) frame {
     std::uint32_t slab = 0;   // that it is cut from
     std::uint8_t size_class = 0;
     bool shared = false; // several messages of the application own it: set before the first is out
+    bool large = false;  // it is a large_frame
     std::string_view transport{}; // that it came by; static storage; empty: it is of this process
+    std::byte *begin = nullptr;
 
-    [[nodiscard]] std::byte *data() noexcept { return reinterpret_cast<std::byte *>(this + 1); }
+    [[nodiscard]] std::byte *data() noexcept { return begin; }
     [[nodiscard]] std::span<std::byte> room() noexcept { return {data(), capacity}; }
     [[nodiscard]] std::span<std::byte> bytes() noexcept { return {data(), size}; }
     [[nodiscard]] std::span<std::byte> body() noexcept { return bytes().subspan(offset); }
 };
 static_assert(sizeof(frame) == 64);
 
+// Its bytes lie in memory of their own: room for the body, or a header and a body that nobody can
+// write.
+struct large_frame : frame {
+    large_memory memory;
+};
+
 class frame_pool {
 public:
+    static constexpr std::size_t large_max = 256; // each keeps a descriptor
+
     explicit frame_pool(std::size_t memory_max) : memory_max_(memory_max) {}
     frame_pool(const frame_pool &) = delete;
     frame_pool &operator=(const frame_pool &) = delete;
     ~frame_pool()
     {
+        for (auto *f : frames_)
+            if (f && f->large)
+                delete static_cast<large_frame *>(f);
         for (const auto &each : slabs_)
             free_memory(each.memory);
     }
@@ -92,6 +107,8 @@ public:
         SP_INVARIANT(f.references > 0);
         if (--f.references > 0)
             return;
+        if (f.large) [[unlikely]]
+            return retire(static_cast<large_frame &>(f));
         free_[f.size_class].push_back(&f); // the list has room for every frame of its class
         if (auto &from = slabs_[f.slab]; ++from.free == from.frames)
             ++whole_[f.size_class];
@@ -156,6 +173,44 @@ public:
         return lent_;
     }
 
+    // ---- memory of their own
+    // Frames to be sent of at least so many bytes lie in what this makes, as long as it makes any.
+    void lend_from(large_maker make, std::size_t bytes_min) noexcept
+    {
+        make_large_ = make;
+        large_bytes_min_ = bytes_min;
+    }
+    [[nodiscard]] std::size_t large_bytes_min() const noexcept { return large_bytes_min_; }
+    // As allocate(), for a message that the application writes.
+    [[nodiscard]] frame *allocate_to_send(std::size_t size) noexcept
+    {
+        if (size >= large_bytes_min_)
+            if (auto *f = allocate_large(size))
+                return f;
+        return allocate(size);
+    }
+    [[nodiscard]] static large_memory *memory_of(frame &f) noexcept
+    {
+        return f.large ? &static_cast<large_frame &>(f).memory : nullptr;
+    }
+    // Is there room for adopt() of so many bytes?
+    [[nodiscard]] bool may_adopt(std::size_t size) noexcept
+    {
+        if (large_count_ < large_max && may_grow(large_footprint(size)))
+            return true;
+        ++denials_;
+        return false;
+    }
+    // A frame, with one reference, over memory that came from elsewhere with `header` bytes in
+    // front of its body. may_adopt() has said that there is room.
+    [[nodiscard]] frame &adopt(large_memory memory, std::size_t header)
+    {
+        auto &f = add_large(std::move(memory), header);
+        f.size = f.capacity;
+        f.shared = true; // given back at once: it is not kept for others
+        return f;
+    }
+
     // What a frame of `size` bytes takes of the memory, its own header included.
     [[nodiscard]] static constexpr std::size_t footprint(std::size_t size) noexcept
     {
@@ -171,7 +226,7 @@ public:
         std::size_t free = 0;
         for (const auto &list : free_)
             free += list.size();
-        return frames_.size() - names_.size() - free;
+        return frames_.size() - names_.size() - free - spares_.size();
     }
 
 private:
@@ -214,9 +269,7 @@ private:
     {
         const std::size_t each = std::size_t{1} << (size_class + smallest_bits);
         const auto bytes = slab_size(size_class);
-        if (bytes > memory_max_)
-            return false;
-        if (memory_ + bytes > memory_max_ && !make_room(bytes))
+        if (!may_grow(bytes))
             return false;
         auto *memory =
             static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}, std::nothrow));
@@ -238,10 +291,80 @@ private:
             f->size_class = static_cast<std::uint8_t>(size_class);
             f->capacity = static_cast<std::uint32_t>(each - sizeof(frame));
             f->slab = number;
+            f->begin = reinterpret_cast<std::byte *>(f + 1);
             frames_[static_cast<std::uint32_t>(f->id)] = f;
             free_[size_class].push_back(f);
         }
         return true;
+    }
+
+    // ---- large frames
+    static constexpr std::size_t spares_max = 4; // kept for the next, written by nobody else
+    static constexpr std::size_t large_footprint(std::size_t size) noexcept
+    {
+        constexpr std::size_t page = 4096;
+        return (size + 2 * page - 1) & ~(page - 1); // and its frame
+    }
+
+    [[nodiscard]] frame *allocate_large(std::size_t size) noexcept
+    {
+        const auto fits = std::ranges::find_if(spares_, [&](const large_frame *f) {
+            return f->capacity >= size && f->capacity / 2 <= size;
+        });
+        large_frame *f = nullptr;
+        if (fits != spares_.end()) {
+            f = *fits;
+            spares_.erase(fits);
+        } else {
+            if (large_count_ == large_max || !may_grow(large_footprint(size)))
+                return nullptr;
+            auto memory = make_large_(size);
+            if (!memory)
+                return nullptr;
+            f = &add_large(std::move(memory), 0);
+        }
+        f->references = 1;
+        f->size = static_cast<std::uint32_t>(size);
+        f->offset = 0;
+        f->shared = false;
+        return f;
+    }
+
+    large_frame &add_large(large_memory memory, std::size_t header)
+    {
+        auto *f = new large_frame;
+        f->id = new_name();
+        f->references = 1;
+        f->capacity = static_cast<std::uint32_t>(header + memory->size);
+        f->begin = memory->body - header;
+        f->large = true;
+        f->memory = std::move(memory);
+        frames_[static_cast<std::uint32_t>(f->id)] = f;
+        memory_ += large_footprint(f->capacity);
+        ++large_count_;
+        return *f;
+    }
+
+    // Memory that was handed over is never written again.
+    void retire(large_frame &f) noexcept
+    {
+        if (!f.memory->sealed && f.memory->fd >= 0 && spares_.size() < spares_max)
+            spares_.push_back(&f);
+        else
+            end_large(f);
+    }
+    void end_large(large_frame &f) noexcept
+    {
+        memory_ -= large_footprint(f.capacity);
+        --large_count_;
+        frames_[static_cast<std::uint32_t>(f.id)] = nullptr;
+        names_.push_back(f.id);
+        delete &f;
+    }
+
+    [[nodiscard]] bool may_grow(std::size_t bytes) noexcept
+    {
+        return bytes <= memory_max_ && (memory_ + bytes <= memory_max_ || make_room(bytes));
     }
 
     // Gives slabs back to the system, the largest first, until `bytes` more are allowed. Nothing is
@@ -249,10 +372,14 @@ private:
     bool make_room(std::size_t bytes) noexcept
     {
         std::size_t whole = 0;
+        for (const auto *f : spares_)
+            whole += large_footprint(f->capacity);
         for (std::size_t size_class = 0; size_class < classes; ++size_class)
             whole += whole_[size_class] * slab_size(size_class);
         if (memory_ - whole + bytes > memory_max_)
             return false;
+        for (; memory_ + bytes > memory_max_ && !spares_.empty(); spares_.pop_back())
+            end_large(*spares_.back());
         for (std::size_t size_class = classes; size_class-- > 0;)
             if (memory_ + bytes > memory_max_ && whole_[size_class] > 0)
                 give_whole(size_class, bytes);
@@ -313,6 +440,10 @@ private:
     std::vector<frame *> frames_;              // by name
     std::vector<frame_id> names_;              // of frames_, given back and free to be used again
     std::array<std::vector<frame *>, classes> free_;
+    large_maker make_large_ = nullptr;
+    std::size_t large_bytes_min_ = ~std::size_t{0}; // none is large enough
+    std::vector<large_frame *> spares_;             // without a reference, to be used again
+    std::size_t large_count_ = 0;
     frame asked_;   // lies at the bottom of the returned ones while somebody waits for memory
     frame retired_; // and in their place when nobody collects them any more
     alignas(64) std::atomic<frame *> returned_ = nullptr;

@@ -79,7 +79,7 @@ bool engine<Transport, Streams>::take_shared(pipe_id id, const auto &part, insta
         p->sated = true;
         return false;
     }
-    switch (take_record(id, *p, *sockets_.find(p->socket), record_of(*p, part), now)) {
+    switch (take_piece(id, *p, *sockets_.find(p->socket), part, now)) {
     case taking::done:
         delivered_ = true;
         return true;
@@ -101,8 +101,10 @@ bool engine<Transport, Streams>::write_shared(socket &s, pipe_id id, pipe &p,
     if constexpr (sharing_transport<Transport>) {
         const auto head = std::span(message.header).first(message.header_bytes);
         const auto body = pool_[message.frame].body();
-        p.written = transports_[p.transport]->put(p.route, head, body, p.written);
-        if (p.written < head.size() + body.size()) {
+        const auto handed = hand_over_memory(p, message);
+        if (handed == handing::copy)
+            p.written = transports_[p.transport]->put(p.route, head, body, p.written);
+        if (handed != handing::done && p.written < head.size() + body.size()) {
             block(id, p);
             return false;
         }

@@ -13,6 +13,7 @@
 
 #include "sp/abi/address.h"
 #include "sp/abi/credentials.hpp"
+#include "sp/abi/large_memory.hpp"
 #include "sp/abi/names.hpp"
 
 #include <concepts>
@@ -153,6 +154,18 @@ concept broadcasting_transport =
         // What comes is shown by records() to use.of(cookie), which is asked wants(beginning, size)
         // and told hear(news): news.size(), .copy(to) (false: it was overrun meanwhile); false: not
         // taken. missed(n): overrun; filtered(n): not wanted.
+    };
+
+// And it may hand over a large message in memory of its own instead of copying it. Then the parts
+// that it shows have .lent: null, or a whole body with .size() bytes that .map(header) makes
+// readable behind a copy of the header, which is the payload; nothing, if there is no room for it
+// now.
+template <class T>
+concept lending_transport =
+    sharing_transport<T> &&
+    requires(T t, route_id route, std::span<const std::byte> head, large_memory &body) {
+        // The body is the first bytes of that memory, which are never written again.
+        { t.hand_over(route, head, body, std::size_t{}) } noexcept -> std::same_as<handing>;
     };
 
 } // namespace sp::core

@@ -28,6 +28,7 @@ public:
 
     [[nodiscard]] int get() const noexcept { return fd_; }
     explicit operator bool() const noexcept { return fd_ >= 0; }
+    [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); } // somebody else's now
     void reset() noexcept
     {
         if (fd_ >= 0)

@@ -109,7 +109,7 @@ bool shared_peer::put_whole(std::span<const std::byte> head,
                             std::span<const std::byte> body) noexcept
 {
     const auto whole = head.size() + body.size();
-    if (whole > out_->payload_max() || !allowed())
+    if (whole > out_->payload_max() || boarding_ || !allowed())
         return false;
     const auto room = out_->reserve(whole);
     if (!room)
@@ -119,7 +119,7 @@ bool shared_peer::put_whole(std::span<const std::byte> head,
     ++sent_;
     out_->submit(whole, {.id = static_cast<std::uint32_t>(whole), .flags = first | last});
     put_ = true;
-    full_ = barred_ = false;
+    full_ = barred_ = burdened_ = false;
     return true;
 }
 
@@ -130,6 +130,7 @@ std::size_t shared_peer::put(std::span<const std::byte> head, std::span<const st
     full_ = boarding_ && !put_boarding();
     if (full_)
         return from;
+    burdened_ = false;
     barred_ = from == 0 && !allowed();
     if (barred_)
         return 0;
@@ -233,6 +234,88 @@ bool shared_peer::ended() const noexcept
     return hardware::load<std::memory_order_acquire>(theirs_->word(SP_SEGMENT_CLOSED)) != 0;
 }
 
+// ---- large messages in memory of their own ----
+
+bool shared_peer::takes_any() const noexcept
+{
+    return hardware::load<std::memory_order_relaxed>(theirs_->word(SP_SEGMENT_TAKES)) != 0;
+}
+
+bool shared_peer::may_hand_over() noexcept
+{
+    // Acquire: pairs with took_lent(). It has received what it says it has taken.
+    const auto takes = hardware::load<std::memory_order_acquire>(theirs_->word(SP_SEGMENT_TAKES));
+    if (takes - lent_out_ > lent_max)
+        bad_ = true;
+    burdened_ = takes == lent_out_;
+    return !bad_ && !burdened_;
+}
+
+void shared_peer::put_lent(std::span<std::byte> room, std::span<const std::byte> head,
+                           std::size_t body_bytes) noexcept
+{
+    const sp_lent what{.number = lent_out_, .size = body_bytes};
+    hardware::write(room.data(), reinterpret_cast<const std::byte *>(&what), sizeof what);
+    hardware::write(room.data() + sizeof what, head.data(), head.size());
+    out_->submit(
+        sizeof what + head.size(),
+        {.id = static_cast<std::uint32_t>(head.size() + body_bytes), .flags = first | last},
+        ring::kind::descriptor);
+    ++lent_out_;
+    ++sent_;
+    put_ = true;
+}
+
+void shared_peer::take_lent() noexcept
+{
+    takes_ = lent_max;
+    hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_TAKES), takes_);
+}
+
+bool shared_peer::on_lent(std::uint64_t number, descriptor fd) noexcept
+{
+    if (takes_ != 0 && lent_in_.add(number, std::move(fd)))
+        return true;
+    bad_ = true;
+    return false;
+}
+
+// A record that is no data: the body that belongs to it, or false.
+bool shared_peer::see_lent(ring::kind what, shared_part &part) noexcept
+{
+    sp_lent said;
+    if (what != ring::kind::descriptor || takes_ == 0 || !part.first || !part.last ||
+        part.payload.size() < sizeof said || part.payload.size() > sizeof said + lent_header_max) {
+        bad_ = true;
+        return false;
+    }
+    hardware::read(reinterpret_cast<std::byte *>(&said), part.payload.data(), sizeof said);
+    part.payload = part.payload.subspan(sizeof said);
+    part.lent = lent_in_.front();
+    lacks_lent_ = !part.lent;
+    if (lacks_lent_) {
+        in_->rewind();
+        return false;
+    }
+    owes_lent_ = false;
+    bad_ = part.lent->number() != said.number || !part.lent->is_sound(said.size);
+    return !bad_;
+}
+
+void shared_peer::took_lent() noexcept
+{
+    lent_in_.pop();
+    // Release: pairs with may_hand_over(). One more may be on the way.
+    hardware::store<std::memory_order_release>(ours_.word(SP_SEGMENT_TAKES), ++takes_);
+    freed_ = true;
+}
+
+// The descriptor is sent before the record is written.
+void shared_peer::on_all_received() noexcept
+{
+    bad_ = bad_ || (std::exchange(owes_lent_, false) && !lent_in_.front());
+}
+
 // ---- sleep and bells ----
 
 bool shared_peer::ring_bell() const noexcept
@@ -252,13 +335,14 @@ void shared_peer::arm() noexcept
         tell_heard(hearing_->owes(true));
     if (!paused_)
         hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_ASLEEP), ++sleeps_);
-    if (full_ || barred_ || awaited_)
+    if (full_ || barred_ || burdened_ || awaited_)
         hardware::store<std::memory_order_relaxed>(ours_.word(SP_SEGMENT_WAITING), 1);
 }
 
 bool shared_peer::worth_waking() noexcept
 {
     return waiting() || (full_ && out_->progressed()) || (barred_ && allowed()) ||
+           (burdened_ && may_hand_over()) ||
            (awaited_ && heard(0, ~std::uint64_t{0}) != *awaited_) || ended();
 }
 

@@ -6,12 +6,14 @@
 // to wake who sleeps.
 //
 // A message goes as one record, or as several when it is over an eighth of the ring; parts come in
-// order. What the peer wrote is checked by the ring's reader, and it can harm nobody else: a fault
-// ends this connection.
+// order. A large one may go as a record that stands for memory of its own, whose descriptor goes
+// another way (handover.hpp). What the peer wrote is checked by the ring's reader, and it can harm
+// nobody else: a fault ends this connection.
 #pragma once
 
 #include "userspace/ring/doorbell.hpp"
 #include "userspace/ring/record_ring.hpp"
+#include "userspace/transport/handover.hpp"
 #include "userspace/transport/hearing.hpp"
 #include "userspace/transport/segment.hpp"
 
@@ -29,7 +31,8 @@ class waiter;
 struct shared_part {
     std::span<const std::byte> payload;
     bool first, last;
-    std::uint32_t at; // bytes of the whole (first), or before this part
+    std::uint32_t at;          // bytes of the whole (first), or before this part
+    lent_body *lent = nullptr; // set: its body, and the payload is the header of the pattern alone
 };
 
 class shared_peer {
@@ -66,6 +69,29 @@ public:
     // nothing has changed.
     [[nodiscard]] bool put_whole(std::span<const std::byte> head,
                                  std::span<const std::byte> body) noexcept;
+    // Puts a record for a body of so many bytes in memory of its own. `send(number)` sends the
+    // descriptor, once there is room for the record, and says what came of it.
+    template <class Send>
+    [[nodiscard]] handing hand_over(std::span<const std::byte> head, std::size_t body_bytes,
+                                    Send &&send) noexcept
+    {
+        if (takes_ == 0 || !takes_any())
+            return handing::copy;
+        full_ = boarding_ && !put_boarding();
+        barred_ = false;
+        if (full_)
+            return handing::full;
+        if (!may_hand_over() || !may_begin())
+            return handing::full;
+        const auto room = out_->reserve(sizeof(sp_lent) + head.size());
+        full_ = !room;
+        if (full_)
+            return handing::full;
+        if (const auto sent = send(lent_out_); sent != handing::done)
+            return sent;
+        put_lent(*room, head, body_bytes);
+        return handing::done;
+    }
 
     // Messages that were put and that the peer is not known to have read: it says so once in an
     // eighth of the ring, and before it sleeps.
@@ -107,20 +133,20 @@ public:
                 break;
             if (found->what == ring::kind::control && on_boarding(found->payload))
                 continue;
-            if (found->what != ring::kind::data) {
-                bad_ = true;
+            shared_part part{.payload = found->payload,
+                             .first = (found->what_for.flags & first) != 0,
+                             .last = (found->what_for.flags & last) != 0,
+                             .at = found->what_for.id};
+            if (found->what != ring::kind::data && !see_lent(found->what, part))
                 break;
-            }
-            const shared_part part{.payload = found->payload,
-                                   .first = (found->what_for.flags & first) != 0,
-                                   .last = (found->what_for.flags & last) != 0,
-                                   .at = found->what_for.id};
             if (!use(part)) {
                 in_->rewind();
                 paused_ = true;
                 break;
             }
             read_ += part.last;
+            if (part.lent)
+                took_lent();
             in_->release();
         }
         publish_read();
@@ -166,6 +192,15 @@ public:
     }
     // The application has taken a message: with a credit, the peer may send one more.
     void consumed() noexcept;
+    // Of a peer that was met: large messages may be handed over, either way.
+    void take_lent() noexcept;
+    // A descriptor has come for one. False: it was not expected.
+    [[nodiscard]] bool on_lent(std::uint64_t number, descriptor fd) noexcept;
+    // The ring waits for a descriptor. If the peer is honest it has been sent, so it is there when
+    // all has been received that was sent before demand_lent().
+    [[nodiscard]] bool lacks_lent() const noexcept { return lacks_lent_; }
+    void demand_lent() noexcept { owes_lent_ = lacks_lent_; }
+    void on_all_received() noexcept;
     // It wrote what no honest peer writes.
     [[nodiscard]] bool fault() const noexcept
     {
@@ -218,6 +253,17 @@ private:
                                                          hearing_->tell());
         freed_ = true;
     }
+    [[nodiscard]] bool may_begin() noexcept
+    {
+        barred_ = !allowed();
+        return !barred_;
+    }
+    [[nodiscard]] bool takes_any() const noexcept;
+    [[nodiscard]] bool may_hand_over() noexcept;
+    void put_lent(std::span<std::byte> room, std::span<const std::byte> head,
+                  std::size_t body_bytes) noexcept;
+    [[nodiscard]] bool see_lent(ring::kind what, shared_part &part) noexcept;
+    void took_lent() noexcept;
     void publish_read() noexcept
     {
         if (in_->told() == published_)
@@ -238,13 +284,19 @@ private:
     std::uint64_t published_ = 0;        // of the peer's ring, when it was last told how many
     std::uint64_t told_ = 0;             // of the peer's ring, when we last looked who waits
     std::uint64_t granted_ = 0;          // messages allowed to the peer; 0: any number
+    std::uint64_t lent_out_ = 0;         // handed over
+    std::uint64_t takes_ = 0;            // to be handed over by the peer, as it was told
+    lent_bodies lent_in_;
     std::uint32_t cookie_ = 0;
     bool begun_ = false;
-    bool put_ = false;    // records since settle()
-    bool freed_ = false;  // the peer was allowed more since then
-    bool full_ = false;   // the latest message did not fit
-    bool barred_ = false; // the peer allowed no more
-    bool paused_ = false; // what came next was not taken
+    bool put_ = false;        // records since settle()
+    bool freed_ = false;      // the peer was allowed more since then
+    bool full_ = false;       // the latest message did not fit
+    bool barred_ = false;     // the peer allowed no more
+    bool burdened_ = false;   // the peer takes no more that is handed over, for now
+    bool lacks_lent_ = false; // what came next lacks its descriptor
+    bool owes_lent_ = false;  // and it must be in the socket
+    bool paused_ = false;     // what came next was not taken
     bool bad_ = false;
 
     std::unique_ptr<hearing> hearing_;     // of the peer's broadcast ring

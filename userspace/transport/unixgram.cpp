@@ -134,6 +134,8 @@ std::span<const std::byte> unixgram::take(std::size_t i) noexcept
     const std::span<const std::byte> packet(room_.get() + i * packet_bytes_max, length_[i]);
     if (shares_ && packet.size() == bell.size())
         return {}; // it has woken us
+    if (shares_ && on_handover(i, packet))
+        return {};
     if (sp_check_packet(packet.data(), packet.data() + packet.size(),
                         static_cast<__u32>(packet.size())) != SP_SHAPE_SP) {
         stats_->add(stat::unixgram_malformed);
@@ -228,8 +230,9 @@ void unixgram::close_route(route_id id) noexcept
 
 // ---- sending ----
 
-unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std::byte> packet,
-                                     route *by) noexcept
+// As sendmsg() says, with errno.
+bool unixgram::transmit(const sp_address &peer, std::span<const std::byte> packet,
+                        std::span<const int> descriptors) noexcept
 {
     auto to = name_of(peer);
     iovec bytes{const_cast<std::byte *>(packet.data()), packet.size()};
@@ -241,22 +244,31 @@ unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std
         message.msg_namelen = to.length;
     }
     alignas(cmsghdr) std::array<std::byte, gifts_space> beside{};
-    if (by && gives(*by, packet)) {
-        const bool all = by->ring && same_user(*by);
-        const std::array<int, 3> ours{by->shared->segment_fd(), by->shared->bell_fd(),
-                                      all ? by->ring->fd() : -1};
-        const auto bytes_of_them = (all ? 3 : 2) * sizeof(int);
+    if (!descriptors.empty()) {
         cmsghdr head{};
-        head.cmsg_len = CMSG_LEN(bytes_of_them);
+        head.cmsg_len = CMSG_LEN(descriptors.size_bytes());
         head.cmsg_level = SOL_SOCKET;
         head.cmsg_type = SCM_RIGHTS;
         std::memcpy(beside.data(), &head, sizeof head);
-        std::memcpy(beside.data() + CMSG_LEN(0), ours.data(), bytes_of_them);
+        std::memcpy(beside.data() + CMSG_LEN(0), descriptors.data(), descriptors.size_bytes());
         message.msg_control = beside.data();
-        message.msg_controllen = CMSG_SPACE(bytes_of_them);
+        message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
     }
-    const auto sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent >= 0) {
+    return ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+unixgram::outcome unixgram::try_send(const sp_address &peer, std::span<const std::byte> packet,
+                                     route *by) noexcept
+{
+    std::array<int, 3> ours{};
+    std::span<const int> beside;
+    if (by && gives(*by, packet)) {
+        const bool all = by->ring && same_user(*by);
+        ours = {by->shared->segment_fd(), by->shared->bell_fd(), all ? by->ring->fd() : -1};
+        beside = std::span(ours).first(all ? 3 : 2);
+    }
+    const bool sent = transmit(peer, packet, beside);
+    if (sent) {
         stats_->add(stat::unixgram_sent);
         return outcome::sent;
     }

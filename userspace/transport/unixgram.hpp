@@ -37,6 +37,7 @@
 #include <span>
 #include <string>
 #include <sys/socket.h>
+#include <utility>
 #include <vector>
 
 namespace sp::transport {
@@ -83,8 +84,12 @@ public:
         std::size_t received = 0;
         if (how == Sweep::full)
             look_after_peers();
-        else if (open_ > 0 && open_ == begun_.size())
+        else if (open_ > 0 && open_ == begun_.size() && !lacks_lent_)
             return 0;
+        crowded_ = false; // who has something to send tries again in every turn
+        const bool demands = std::exchange(lacks_lent_, false); // the next turn finds out anew
+        if (demands)
+            demand_lent();
         while (received < n) {
             const std::size_t got = receive_batch();
             for (std::size_t i = 0; i < got; ++i)
@@ -95,8 +100,11 @@ public:
             gifts_ = {}; // what nobody took is closed
             at_ = batch;
             received += got;
-            if (got < batch)
+            if (got < batch) {
+                if (demands)
+                    on_all_received();
                 break;
+            }
         }
         return received;
     }
@@ -109,7 +117,7 @@ public:
     void flush() noexcept;
     [[nodiscard]] bool stalled() const noexcept
     {
-        return waiting_ > 0;
+        return waiting_ > 0 || crowded_;
     } // only time tells when there is room again
     [[nodiscard]] std::optional<std::pair<sp_address, errc>> next_failure() noexcept;
     [[nodiscard]] std::size_t packet_max(route_id) const noexcept { return packet_bytes_max; }
@@ -143,11 +151,17 @@ public:
     {
         auto &r = routes_[static_cast<std::uint32_t>(id)];
         const auto to = r.shared->put(head, body, from);
-        if (to < head.size() + body.size())
+        if (to < head.size() + body.size()) {
             stats_->add(stat::ring_full);
+            wait_for_room(r);
+        }
         stir(r);
         return to;
     }
+    // The same of a message whose body lies in memory of its own, of which it is the first `n`
+    // bytes: the peer gets that memory.
+    [[nodiscard]] handing hand_over(route_id id, std::span<const std::byte> head,
+                                    large_memory &body, std::size_t n) noexcept;
     // Shows what came, `use(cookie, part)`, part by part until one is not taken. What is not taken
     // waits for records_of(). `use` closes no route.
     template <class Use, class Skip>
@@ -245,7 +259,7 @@ private:
         std::deque<std::vector<std::byte>> pending{};
         std::unique_ptr<shared_peer> shared{};
         std::uint32_t credit = 0;  // messages from the peer that may be on the way; 0: any number
-        std::uint64_t offered = 0; // the id of the connection, as a dialer's INIT had it
+        std::uint64_t offered = 0; // the id of the connection, as the dialer's INIT had it
         descriptor life{};         // readable when the peer's process has ended
         std::shared_ptr<broadcast> ring{}; // that its peer may hear
         descriptor given{};                // its peer's, until we know whether we hear it
@@ -277,9 +291,17 @@ private:
     [[nodiscard]] std::optional<credentials> credentials_of(std::size_t i) const noexcept;
     [[nodiscard]] std::span<const std::byte> take(std::size_t i) noexcept;
     [[nodiscard]] bool reach() noexcept;
+    [[nodiscard]] bool transmit(const sp_address &peer, std::span<const std::byte> packet,
+                                std::span<const int> descriptors) noexcept;
     [[nodiscard]] outcome try_send(const sp_address &peer, std::span<const std::byte> packet,
                                    route *by = nullptr) noexcept;
     void drain(route &r) noexcept;
+
+    // unixgram_handover.cpp: large messages in memory of their own
+    [[nodiscard]] handing send_memory(route &r, int fd, std::uint64_t number) noexcept;
+    [[nodiscard]] bool on_handover(std::size_t i, std::span<const std::byte> packet) noexcept;
+    void demand_lent() noexcept;
+    void on_all_received() noexcept;
 
     // unixgram_share.cpp: introductions, and what they lead to
     void open_gifts(std::size_t i) noexcept;
@@ -297,6 +319,7 @@ private:
     void hear(route &r, descriptor ring) noexcept;
     void look_after_peers() noexcept;
     void ring_bells() noexcept;
+    void wait_for_room(route &r) noexcept;
     void part_from(route &r) noexcept;
     void stir(route &r) noexcept
     {
@@ -320,6 +343,7 @@ private:
                                [&](const shared_part &part) { return use(peer.cookie(), part); });
             }
         stir(r);
+        lacks_lent_ |= peer.lacks_lent();
         if (peer.fault())
             end(r, errc::protocol_error);
         return n;
@@ -353,6 +377,9 @@ private:
     std::vector<std::uint32_t> stirred_; // those whose peer may have to be woken
     bool armed_ = false;
     bool aired_ = false; // something was published by a route of ours
+    bool takes_lent_ = true;  // large messages that are handed over; until no descriptor was free
+    bool lacks_lent_ = false; // a ring waits for what is in the socket
+    bool crowded_ = false;    // a peer's socket had no room for a descriptor
     std::deque<std::pair<sp_address, errc>> failures_;
 };
 

@@ -97,12 +97,15 @@ bool unixgram::meet(route &r, std::size_t i, const std::optional<credentials> &w
 {
     auto given = std::exchange(gifts_[i], {});
     // Another user's bell could be made to block whoever rings it: it is woken by datagrams.
-    if (!who || who->uid != ::geteuid())
+    const bool same_user = who && who->uid == ::geteuid();
+    if (!same_user)
         given[1].reset();
     if (!r.shared->meet(given[0], std::move(given[1]))) {
         stats_->add(stat::ring_bad_segment);
         return false;
     }
+    if (same_user && takes_lent_)
+        r.shared->take_lent();
     r.life = life_of(who);
     if (given[2])
         hear(r, std::move(given[2]));
@@ -159,6 +162,8 @@ void unixgram::meet_dialer(route &r) noexcept
         return;
     if (!meet(r, at_, r.who))
         r.shared.reset();
+    std::memcpy(&r.offered, room_.get() + at_ * packet_bytes_max + offsetof(sp_init, identity.scid),
+                sizeof r.offered);
 }
 
 // The ACCEPT of a connection to which we offered memory. Without the listener's half there are
@@ -290,6 +295,18 @@ void unixgram::wake(route_id id) noexcept
     stats_->add(stat::ring_doorbells);
     if (!r.shared->ring_bell())
         send_to(r.peer, bell);
+}
+
+// A ring turned out to be full in a call beside the one that sleeps: it must be woken for room, and
+// lay down without knowing.
+void unixgram::wait_for_room(route &r) noexcept
+{
+    if (!armed_)
+        return;
+    r.shared->arm();
+    ring::hardware::fence<std::memory_order_seq_cst>(); // pairs with settle() of the peer
+    if (r.shared->worth_waking())
+        share_.sleeper->wake();
 }
 
 bool unixgram::arm() noexcept

@@ -10,6 +10,7 @@
  *   0x180  asleep    1: ring my bell when something comes
  *   0x200  waiting   1: ring my bell when there is room again in my ring
  *   0x280  limit     messages that the peer may send in all; ~0: any number
+ *   0x288  takes     messages that the peer may hand over by descriptor in all; 0: none
  *   0x300  closed    1: nothing more comes; what is committed counts
  *   0x380  listens   1: I can read your broadcast ring (abi/broadcast.h)
  *   0x400  heard     messages of your broadcast ring that I have passed
@@ -29,6 +30,7 @@
 #define SP_SEGMENT_ASLEEP 0x180
 #define SP_SEGMENT_WAITING 0x200
 #define SP_SEGMENT_LIMIT 0x280
+#define SP_SEGMENT_TAKES 0x288
 #define SP_SEGMENT_CLOSED 0x300
 #define SP_SEGMENT_LISTENS 0x380
 #define SP_SEGMENT_HEARD 0x400
@@ -43,6 +45,23 @@ struct sp_segment_head {
 	__u64 version;
 	__u64 ring_bytes; /* the whole is SP_SEGMENT_RING more */
 	__u64 reserved[5];
+};
+
+/* A large message in memory of its own. The descriptor of that memory goes by the unix socket, in a
+ * datagram that is nothing but sp_handover; then a record of kind `descriptor` in the ring keeps its
+ * place among the others: sp_lent, and behind it the header of the pattern. The memory is a memfd
+ * sealed with F_SEAL_WRITE, SHRINK, GROW and SEAL, has all its pages, and is the body. */
+#define SP_HANDOVER_MAGIC 0x31646e6168207073ull /* "sp hand1" */
+
+struct sp_handover {
+	__u64 magic;
+	__u64 connection; /* the id that its INIT gave, as it stands there */
+	__u64 number;     /* of the handed over of this direction: 0, 1, ... */
+};
+
+struct sp_lent {
+	__u64 number; /* of the datagram that brings it */
+	__u64 size;   /* bytes of the body */
 };
 
 #endif
