@@ -61,7 +61,7 @@ struct life {
                     --held[e.frame];
                     break;
                 case effect::kind::count:
-                    ++counted[e.why];
+                    counted[e.why] += static_cast<int>(e.times);
                     break;
                 case effect::kind::consumed:
                     ++consumed;
@@ -69,6 +69,10 @@ struct life {
                 case effect::kind::close_pipe:
                     ++closed;
                     break;
+                case effect::kind::board:
+                case effect::kind::publish:
+                case effect::kind::part:
+                    FAIL() << "none of these machines broadcasts";
                 }
             out.clear();
             machine.pump(now, out);
