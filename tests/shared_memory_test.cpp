@@ -5,8 +5,12 @@
 #include "tests/support/descriptors.hpp"
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <string>
+#include <sys/resource.h>
+#include <vector>
 
 namespace {
 
@@ -204,6 +208,50 @@ TEST_F(shared_memory, allows_as_many_messages_as_credit_says)
     EXPECT_GE(sent, 3);
     for (int i = 0; i < sent; ++i)
         EXPECT_EQ(text_of(pull.recv(patience)), "x");
+}
+
+// The budget that docs/local.md states: for each connection and side the ring and one page, and
+// descriptors in proportion.
+TEST_F(shared_memory, a_thousand_peers_take_what_is_promised)
+{
+    constexpr std::size_t peers = 1000, ring_bytes = 16 * 1024, page = 4096;
+    constexpr rlim_t descriptors = 16 * peers;
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    if (before.rlim_max < descriptors)
+        GTEST_SKIP() << "so many descriptors are not allowed here";
+    const rlimit raised{.rlim_cur = descriptors, .rlim_max = before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &raised), 0);
+    const auto shared_bytes = [] { // mapped and resident, ours and the peers'
+        std::ifstream file("/proc/self/status");
+        for (std::string line; std::getline(file, line);)
+            if (line.starts_with("RssShmem:"))
+                return std::stoul(line.substr(9)) * 1024;
+        return 0ul;
+    };
+    const auto opened = [] {
+        return static_cast<std::size_t>(
+            std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+    };
+    open_engine({.ring_bytes = ring_bytes});
+    auto rep = listening();
+    const echo answers(rep);
+    auto theirs = other({.ring_bytes = ring_bytes});
+    const auto memory_before = shared_bytes(), opened_before = opened();
+    std::vector<sp::req> all;
+    for (std::size_t i = 0; i < peers; ++i) {
+        all.push_back(must(sp::req::open({.on = &theirs})));
+        (void)must(all.back().dial(url(), patience));
+    }
+    for (auto &each : all)
+        ASSERT_EQ(text_of(each.request("there?", patience)), "there?");
+    EXPECT_EQ(count(stat::ring_begun), peers);
+    // Both sides are in this process: each segment is mapped twice, once for writing.
+    EXPECT_LE(shared_bytes() - memory_before, peers * 2 * 2 * (ring_bytes + page) * 11 / 10);
+    EXPECT_LE(opened() - opened_before, peers * 2 * 4) << "descriptors of both sides";
+    all.clear();
+    until([&] { return rep.peers() == 0; });
+    (void)::setrlimit(RLIMIT_NOFILE, &before);
 }
 
 } // namespace
