@@ -98,14 +98,15 @@ struct pace {
 };
 
 // Its share of the subscribers, until each has heard the end.
-int read_all(const std::string &url, std::size_t subscribers, crowd::voice &out)
+int read_all(const std::string &url, std::size_t subscribers, std::optional<sp::when_full> policy,
+             crowd::voice &out)
 {
     auto engine = sp::engine::open({});
     if (!engine)
         return sp::complain(engine.error());
     std::vector<sp::sub> all;
     for (std::size_t i = 0; i < subscribers; ++i) {
-        auto sub = sp::sub::open({.dial = url, .on = &*engine});
+        auto sub = sp::sub::open({.dial = url, .on = &*engine, .on_recv_full = policy});
         if (!sub || !sub->subscribe(""))
             return EXIT_FAILURE;
         all.push_back(std::move(*sub));
@@ -151,7 +152,7 @@ sp::result<pace> publish_to(const std::string &url, std::size_t subscribers, std
 {
     const crowd readers(std::min(reading, subscribers), [&](std::size_t i, crowd::voice &out) {
         const auto ways = std::min(reading, subscribers);
-        return read_all(url, subscribers / ways + (i < subscribers % ways), out);
+        return read_all(url, subscribers / ways + (i < subscribers % ways), policy, out);
     });
     auto engine = sp::engine::open({});
     if (!engine)
@@ -335,7 +336,7 @@ sp::result<double> sleeping(const folder &place, std::size_t n)
             return sp::complain(one.error());
         if constexpr (requires { one->subscribe(""); })
             (void)one->subscribe("");
-        if (auto dialed = one->dial(url, patience); !dialed)
+        if (auto dialed = one->dial(url); !dialed) // it may be there before the other
             return sp::complain(dialed.error());
         return hear_rounds(out, [&] { return one->recv().has_value(); });
     });

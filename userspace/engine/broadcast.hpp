@@ -50,7 +50,7 @@ void engine<Transport, Streams>::board(socket &s, pipe_id id) noexcept
         auto &p = *pipes_.find(id);
         transports_[p.transport]->board(p.route);
         p.published = transports_[p.transport]->published(p.route);
-        p.aboard = p.used = true;
+        p.aboard = true;
         s.aboard.push_back(id);
     }
 }
@@ -59,6 +59,7 @@ template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::publish(socket &s, frame_id frame) noexcept
 {
     if constexpr (broadcasting_transport<Transport>) {
+        SP_INVARIANT(!s.aboard.empty());
         const auto &p = *pipes_.find(s.aboard.front());
         transports_[p.transport]->publish(p.route, pool_[frame].body());
         count(s, stat::socket_sent, s.aboard.size());
@@ -70,6 +71,7 @@ template <transport Transport, stream_transport Streams>
 void engine<Transport, Streams>::part(socket &s) noexcept
 {
     if constexpr (broadcasting_transport<Transport>) {
+        SP_INVARIANT(!s.aboard.empty());
         for (const auto id : s.aboard) {
             auto &p = *pipes_.find(id);
             settle_books(p);
@@ -99,7 +101,9 @@ void engine<Transport, Streams>::settle_books(pipe &p) noexcept
     if constexpr (broadcasting_transport<Transport>)
         if (p.aboard) {
             const auto now = transports_[p.transport]->published(p.route);
-            p.books.add(stat::socket_sent, now - std::exchange(p.published, now));
+            const auto more = now - std::exchange(p.published, now);
+            p.books.add(stat::socket_sent, more);
+            p.used = p.used || more > 0;
         }
 }
 

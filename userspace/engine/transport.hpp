@@ -131,7 +131,7 @@ concept broadcasting_transport =
         // A message of so many bytes would overrun nobody. If not, whoever sleeps is woken when
         // there is more room.
         { t.broadcast_room(route, n) } noexcept -> std::same_as<bool>;
-        // Most of what the ring holds is not read by the slowest.
+        // Most of what the ring holds is not read by somebody of this process.
         { t.broadcast_crowded(route) } noexcept -> std::same_as<bool>;
         { c.published(route) } noexcept -> std::same_as<std::uint64_t>; // so far, partings too
         // What comes is shown by records() to use.of(cookie), which is asked wants(beginning, size)

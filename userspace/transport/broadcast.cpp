@@ -88,9 +88,9 @@ broadcast::member *broadcast::find(const shared_peer &peer) noexcept
     return found == members_.end() ? nullptr : &*found;
 }
 
-void broadcast::add(shared_peer &peer)
+void broadcast::add(shared_peer &peer, process where)
 {
-    members_.push_back({.peer = &peer, .sleep = &peer.sleep()});
+    members_.push_back({.peer = &peer, .sleep = &peer.sleep(), .where = where});
     tell_patience();
 }
 
@@ -168,13 +168,9 @@ bool broadcast::has_room(std::size_t n) noexcept
 bool broadcast::crowded() noexcept
 {
     const auto most = ring_.slot_count() / 4 * 3;
-    if (published() - slowest_ <= most)
-        return false;
-    if (published() - crowd_seen_ >= ring_.slot_count() / ring::broadcast_share) {
-        crowd_seen_ = published();
-        slowest_ = std::max(slowest_, slowest());
-    }
-    return published() - slowest_ > most;
+    return std::ranges::any_of(members_, [&](member &m) {
+        return m.where == process::own && published() - wants_from(m) > most;
+    });
 }
 
 std::uint64_t broadcast::unread(const shared_peer &peer) noexcept

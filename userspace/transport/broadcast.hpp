@@ -44,7 +44,9 @@ public:
     [[nodiscard]] std::uint64_t published() const noexcept { return ring_.published(); }
 
     // Peers that listen. They stay where they are until remove().
-    void add(shared_peer &peer);
+    // `own`: of this very process, which reads nothing while it publishes and never turns.
+    enum class process : bool { other, own };
+    void add(shared_peer &peer, process where);
     void remove(shared_peer &peer) noexcept; // tells it where it ended
     void board(shared_peer &peer) noexcept;
     void part() noexcept; // all who are aboard leave
@@ -54,8 +56,7 @@ public:
     // Whether so many bytes overrun nobody. If they do, those who hold us back are asked to wake
     // us.
     [[nodiscard]] bool has_room(std::size_t n) noexcept;
-    // Most of what the ring holds is not read yet by the slowest: looked at once in an eighth of
-    // it.
+    // Most of what the ring holds is not read yet by somebody of this process.
     [[nodiscard]] bool crowded() noexcept;
     // Published for it, and not known to have been passed.
     [[nodiscard]] std::uint64_t unread(const shared_peer &peer) noexcept;
@@ -73,6 +74,7 @@ private:
         std::uint64_t boarded = 0, left = 0; // numbers; what is between them is not for it
         std::uint64_t passed = 0;            // as it has said
         std::uint64_t rung = 0;              // the sleep that it was last woken from
+        process where = process::other;
         bool aboard = false;
         bool ever = false;
     };
@@ -89,7 +91,6 @@ private:
     std::vector<member> members_;
     std::uint32_t partings_ = 0;
     std::uint64_t slowest_ = 0;                         // nobody needs what is before it
-    std::uint64_t crowd_seen_ = 0;                      // published when crowded() last looked
     bool full_ = false;                                 // has_room() said no
     bool stirred_ = false;                              // listed
     std::chrono::steady_clock::time_point looked_at_{}; // at who sleeps

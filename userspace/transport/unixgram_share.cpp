@@ -216,7 +216,9 @@ bool unixgram::share(route_id id, std::uint32_t cookie) noexcept
     if (std::exchange(r.given, {}))
         stats_->add(stat::unixgram_descriptors);
     if (r.ring) {
-        r.ring->add(*r.shared);
+        const auto &who = listens_ ? r.who : listener_;
+        r.ring->add(*r.shared, who && who->pid == ::getpid() ? broadcast::process::own
+                                                             : broadcast::process::other);
         aired_ = true;
     }
     r.shared->begin(cookie, armed_);
