@@ -2,7 +2,7 @@
 //
 // BUS: equals among equals. What one sends reaches every peer it is directly connected to, and goes
 // no further; for everybody to hear everybody, connect each with each. Sending never waits: a peer
-// that is slow misses the newest messages, and each loss is counted.
+// that is slow misses the newest messages, on one host the oldest, and each loss is counted.
 #pragma once
 
 #include "sp/socket.hpp"
