@@ -144,7 +144,7 @@ int main()
         for (const auto how : ways)
             all.push_back(by_sp(place.file(std::to_string(all.size())), size, how));
     }
-    pair two({.exchanges = 300});
+    pair two({.exchanges = 300, .seconds_max = 240}); // many contenders
     const auto played = two.play(all);
     if (!played)
         return sp::complain(played.error());
