@@ -158,7 +158,7 @@ TEST_F(pub_and_sub, lose_nothing_of_a_burst_to_a_live_subscriber)
 {
     static constexpr int messages = 10'000;
     auto pub = listens<sp::pub>();
-    auto sub = dials<sp::sub>();
+    auto sub = dials<sp::sub>({.recv_queue_bytes = 2 << 20}); // if the reader has no CPU meanwhile
     must(sub.subscribe(""));
     must(pub.wait_peers(1, patience));
     std::jthread reader([&] {
