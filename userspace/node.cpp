@@ -295,6 +295,10 @@ void node::lead(lock &held, instant now, instant until) noexcept
         held.unlock();
         woken = waiter_.sleep(now, wake_at);
         held.lock();
+    } else { // whoever wants the lock has it all the same
+        held.unlock();
+        give_way();
+        held.lock();
     }
     if (options_.driver == driver::caller) // who polls by hand watches fd(), which must always tell
         transports_.disarm();

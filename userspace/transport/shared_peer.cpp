@@ -198,6 +198,7 @@ bool shared_peer::put_boarding() noexcept
     }
     boarding_.reset();
     put_ = true;
+    full_ = false;
     return true;
 }
 
