@@ -2,36 +2,23 @@
 #include "userspace/transport/handover.hpp"
 
 #include "userspace/invariant.hpp"
+#include "userspace/transport/memfd.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <fcntl.h>
 #include <string_view>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <utility>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U // since Linux 6.3
-#endif
 
 namespace sp::transport {
 namespace {
 
 constexpr int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-constexpr std::uint64_t block_bytes = 512; // of st_blocks
 constexpr std::size_t page = 4096;
 // Where the system gives huge pages to a memfd, it does so at such an address only.
 constexpr std::size_t huge_page = std::size_t{2} << 20;
-
-[[nodiscard]] descriptor make_memfd() noexcept
-{
-    constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    if (descriptor fd(::memfd_create("sp-message", flags | MFD_NOEXEC_SEAL)); fd)
-        return fd;
-    return descriptor(::memfd_create("sp-message", flags));
-}
 
 [[nodiscard]] std::size_t whole_pages(std::size_t n) noexcept
 {
@@ -104,7 +91,7 @@ std::size_t handover_bytes_usual() noexcept
 large_memory make_large(std::size_t size) noexcept
 {
     const auto room = whole_pages(size);
-    auto fd = make_memfd();
+    auto fd = make_memfd("sp-message");
     if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(room)) != 0)
         return {};
     auto at = reserve(0, room);

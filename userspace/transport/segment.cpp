@@ -2,15 +2,11 @@
 #include "userspace/transport/segment.hpp"
 
 #include "userspace/ring/record_ring.hpp"
+#include "userspace/transport/memfd.hpp"
 
 #include <cstring>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U // since Linux 6.3
-#endif
 
 namespace sp::transport {
 namespace {
@@ -18,20 +14,11 @@ namespace {
 // FUTURE_WRITE forbids whatever would write but the mapping that is there already; SHRINK and GROW
 // alone would leave the punching of holes.
 constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
-constexpr std::uint64_t block_bytes = 512;                                    // of st_blocks
 constexpr off_t whole_max = SP_SEGMENT_RING + 2 * off_t{SP_SEGMENT_RING_MAX}; // slots and data
 
 static_assert(SP_SEGMENT_RING_MIN >= ring::ring_bytes_min);
 static_assert(SP_SEGMENT_RING_MAX <= ring::ring_bytes_max);
 static_assert(SP_SEGMENT_ASLEEP - SP_SEGMENT_PROGRESS == ring::line_distance);
-
-[[nodiscard]] descriptor make_memfd() noexcept
-{
-    constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    if (descriptor fd(::memfd_create("sp-segment", flags | MFD_NOEXEC_SEAL)); fd)
-        return fd;
-    return descriptor(::memfd_create("sp-segment", flags));
-}
 
 } // namespace
 
@@ -66,7 +53,7 @@ mapping::~mapping()
 std::optional<sealed_memory> make_sealed(std::size_t bytes) noexcept
 {
     const auto size = static_cast<off_t>(bytes);
-    auto fd = make_memfd();
+    auto fd = make_memfd("sp-segment");
     // The pages are the owner's from the start: a fault of the reader would be charged to it.
     if (!fd || ::ftruncate(fd.get(), size) != 0 || ::fallocate(fd.get(), 0, 0, size) != 0)
         return std::nullopt;
