@@ -115,6 +115,42 @@ struct life {
     std::uint32_t frames = 0;
 };
 
+// The pipes of both lives.
+class some_pipes {
+public:
+    // One more, or one fewer if there are `most`.
+    template <class Life>
+    void come_or_go(std::size_t most, std::size_t capacity, Life &a, Life &b)
+    {
+        for (auto *l : {&a, &b}) {
+            if (names_.size() < most) {
+                const auto name = static_cast<pipe_id>(generation_ << 16 | names_.size());
+                l->machine.on_pipe_added({.id = name, .instance = 1, .capacity = capacity});
+                l->machine.on_pipe_ready(name, l->now, l->out);
+            } else {
+                l->machine.on_pipe_closed(names_.back(), l->now);
+            }
+            l->settle_sent();
+        }
+        if (names_.size() < most)
+            names_.push_back(static_cast<pipe_id>(generation_ << 16 | names_.size()));
+        else
+            names_.pop_back();
+        ++generation_;
+    }
+    [[nodiscard]] bool empty() const { return names_.empty(); }
+    [[nodiscard]] std::size_t size() const { return names_.size(); }
+    [[nodiscard]] pipe_id operator[](std::size_t i) const { return names_[i]; }
+    [[nodiscard]] bool has(pipe_id name) const
+    {
+        return std::ranges::find(names_, name) != names_.end();
+    }
+
+private:
+    std::vector<pipe_id> names_;
+    std::uint32_t generation_ = 1;
+};
+
 std::vector<std::byte> header_of(std::uint32_t id)
 {
     std::vector<std::byte> header(4);
@@ -144,13 +180,12 @@ TEST(express, req_by_the_short_way_is_as_it_is_by_the_long_one)
         const req_options options{.resend_time = random() % 4 == 0 ? 0ns : 1s,
                                   .request_deadline = random() % 3 == 0 ? 3s : 0ns};
         life<req_machine> a(options), b(options);
-        std::vector<pipe_id> pipes;
+        some_pipes pipes;
         std::vector<context_id> contexts;
         for (int i = 0; i < 3; ++i) {
             contexts.push_back(*a.machine.open_context());
             ASSERT_EQ(contexts.back(), *b.machine.open_context());
         }
-        std::uint32_t generation = 1;
         const auto both = [&](auto &&f) {
             f(a);
             f(b);
@@ -160,22 +195,7 @@ TEST(express, req_by_the_short_way_is_as_it_is_by_the_long_one)
             const auto context = contexts[random() % contexts.size()];
             const auto id = random();
             if (pick < 1 || pipes.empty()) {
-                const auto pipe = static_cast<pipe_id>(generation++ << 16 | pipes.size());
-                if (pipes.size() < 3) {
-                    pipes.push_back(pipe);
-                    both([&](auto &l) {
-                        l.machine.on_pipe_added({.id = pipe, .instance = 1, .capacity = 1000});
-                        l.machine.on_pipe_ready(pipe, l.now, l.out);
-                        l.settle_sent();
-                    });
-                } else {
-                    const auto gone = pipes.back();
-                    pipes.pop_back();
-                    both([&](auto &l) {
-                        l.machine.on_pipe_closed(gone, l.now);
-                        l.settle_sent();
-                    });
-                }
+                pipes.come_or_go(3, 1000, a, b);
             } else if (pick < 5) {
                 const auto frame = a.frame();
                 ASSERT_FALSE(a.machine.on_request(context, frame, 10, id, a.now, a.out));
@@ -195,7 +215,7 @@ TEST(express, req_by_the_short_way_is_as_it_is_by_the_long_one)
                 const auto &asked =
                     a.wire[a.wire.size() - 1 - random() % std::min<std::size_t>(a.wire.size(), 4)];
                 const auto from = random() % 5 == 0 ? pipes[random() % pipes.size()] : asked.first;
-                if (std::ranges::find(pipes, from) == pipes.end())
+                if (!pipes.has(from))
                     continue;
                 auto payload = asked.second;
                 payload.resize(random() % 8 == 0 ? random() % 4 : 12);
@@ -243,9 +263,9 @@ TEST(express, rep_by_the_short_way_is_as_it_is_by_the_long_one)
         const rep_options options{.dedupe_time = random() % 4 == 0 ? 0ns : 2s,
                                   .reply_cache_bytes = 2000};
         life<rep_machine> a(options, 7u), b(options, 7u);
-        std::vector<pipe_id> pipes;
+        some_pipes pipes;
         std::vector<std::pair<ticket_id, ticket_id>> tickets; // the same request's, in a and in b
-        std::uint32_t generation = 1, id = 1;
+        std::uint32_t id = 1;
         const auto both = [&](auto &&f) {
             f(a);
             f(b);
@@ -253,22 +273,7 @@ TEST(express, rep_by_the_short_way_is_as_it_is_by_the_long_one)
         for (std::uint32_t n = 0; n < events; ++n) {
             const auto pick = random() % 10;
             if (pick < 1 || pipes.empty()) {
-                const auto pipe = static_cast<pipe_id>(generation++ << 16 | pipes.size());
-                if (pipes.size() < 3) {
-                    pipes.push_back(pipe);
-                    both([&](auto &l) {
-                        l.machine.on_pipe_added({.id = pipe, .instance = 1, .capacity = 1000});
-                        l.machine.on_pipe_ready(pipe, l.now, l.out);
-                        l.settle_sent();
-                    });
-                } else {
-                    const auto gone = pipes.back();
-                    pipes.pop_back();
-                    both([&](auto &l) {
-                        l.machine.on_pipe_closed(gone, l.now);
-                        l.settle_sent();
-                    });
-                }
+                pipes.come_or_go(3, 1000, a, b);
             } else if (pick < 5) {
                 const auto from = pipes[random() % pipes.size()];
                 // Now and then one that was asked before, or none at all.
@@ -341,32 +346,11 @@ TEST(express, push_by_the_short_way_is_as_it_is_by_the_long_one)
         chance random(seed);
         const push_options options{.queue = {.bytes = random() % 2 == 0 ? 2000u : 0u}};
         life<push_machine> a(options), b(options);
-        std::vector<pipe_id> pipes;
-        std::uint32_t generation = 1;
-        const auto both = [&](auto &&f) {
-            f(a);
-            f(b);
-        };
+        some_pipes pipes;
         for (std::uint32_t n = 0; n < events; ++n) {
             const auto pick = random() % 10;
             if (pick < 2) {
-                const auto pipe = static_cast<pipe_id>(generation++ << 16 | pipes.size());
-                if (pipes.size() < 4) {
-                    pipes.push_back(pipe);
-                    const std::size_t capacity = random() % 4 == 0 ? 50 : 1000;
-                    both([&](auto &l) {
-                        l.machine.on_pipe_added({.id = pipe, .instance = 1, .capacity = capacity});
-                        l.machine.on_pipe_ready(pipe, l.now, l.out);
-                        l.settle_sent();
-                    });
-                } else {
-                    const auto gone = pipes.back();
-                    pipes.pop_back();
-                    both([&](auto &l) {
-                        l.machine.on_pipe_closed(gone, l.now);
-                        l.settle_sent();
-                    });
-                }
+                pipes.come_or_go(4, random() % 4 == 0 ? 50 : 1000, a, b);
                 continue;
             }
             const std::size_t size = random() % 5 == 0 ? 100 : 10;
